@@ -1,0 +1,74 @@
+// Byte buffers from a pool by size class, shared by reference count.
+
+const MIN_CLASS_BITS = 8; // 256 B
+const MAX_CLASS_BITS = 20; // 1 MiB
+/** Free bytes kept per size class; what is released beyond goes to the garbage collector. */
+const MAX_FREE_BYTES_PER_CLASS = 4 * 1024 * 1024;
+
+/** A buffer with an owner count. Filled by its first owner, then sealed and only read. */
+export class PooledBuffer {
+  /** Bytes in use. */
+  length = 0;
+  /** The bytes in use as one view, made once by {@link seal} for everybody who writes them out. */
+  view: Uint8Array<ArrayBuffer>;
+  #pool: BufferPool;
+  #refs = 1;
+
+  constructor(pool: BufferPool, readonly bytes: Uint8Array<ArrayBuffer>) {
+    this.#pool = pool;
+    this.view = bytes;
+  }
+
+  /** Ends the filling: `view` now shows the bytes in use. */
+  seal(): this {
+    this.view = this.length === this.bytes.length
+      ? this.bytes
+      : this.bytes.subarray(0, this.length);
+    return this;
+  }
+
+  retain(): void {
+    this.#refs++;
+  }
+
+  /** Gives one ownership back; the last one returns the bytes to the pool. */
+  release(): void {
+    if (--this.#refs === 0) this.#pool.put(this.bytes);
+  }
+}
+
+/** Allocates {@link PooledBuffer}s in powers of two from 256 B to 1 MiB; larger ones exactly. */
+export class BufferPool {
+  #free: Uint8Array<ArrayBuffer>[][] = [];
+
+  constructor() {
+    for (let bits = MIN_CLASS_BITS; bits <= MAX_CLASS_BITS; bits++) this.#free.push([]);
+  }
+
+  /** A buffer of at least `minBytes` with one owner. Its old contents are not erased. */
+  acquire(minBytes: number): PooledBuffer {
+    return new PooledBuffer(this, this.take(minBytes));
+  }
+
+  /** Plain bytes of at least `minBytes`, to be given back by {@link put}. */
+  take(minBytes: number): Uint8Array<ArrayBuffer> {
+    const bits = classBits(minBytes);
+    if (bits > MAX_CLASS_BITS) return new Uint8Array(minBytes);
+    return this.#free[bits - MIN_CLASS_BITS].pop() ?? new Uint8Array(1 << bits);
+  }
+
+  /** Takes bytes back. They must not be used any more. */
+  put(bytes: Uint8Array<ArrayBuffer>): void {
+    const bits = classBits(bytes.length);
+    if (bits > MAX_CLASS_BITS || bytes.length !== 1 << bits) return;
+    const free = this.#free[bits - MIN_CLASS_BITS];
+    if (free.length << bits < MAX_FREE_BYTES_PER_CLASS) free.push(bytes);
+  }
+}
+
+function classBits(bytes: number): number {
+  return bytes <= 1 << MIN_CLASS_BITS ? MIN_CLASS_BITS : 32 - Math.clz32(bytes - 1);
+}
+
+/** The process's pool: buffers wander between channels, connections and the history cache. */
+export const buffers: BufferPool = new BufferPool();

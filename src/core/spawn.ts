@@ -1,0 +1,107 @@
+// Background work under supervision: no promise floats, and a task that throws ends the process.
+
+import { getLogger } from "./logger.ts";
+
+/** Work that runs beside the caller; see {@linkcode spawn}. */
+export interface Task {
+  readonly name: string;
+  /** Resolves when the work has ended, however it ended. Never rejects. */
+  readonly done: Promise<void>;
+  /** Aborts the signal the work was given. It ends in its own time; await `done`. */
+  stop(reason?: unknown): void;
+}
+
+/** What the crash hook is told. */
+export interface Crash {
+  /** Name of the task that threw. */
+  readonly name: string;
+  readonly error: unknown;
+}
+
+const log = getLogger("core");
+
+/** How many tasks of each name are running. Counts instead of handles: a task per connection has to stay cheap. */
+const running = new Map<string, number>();
+
+/** The tasks that can be stopped, for {@linkcode stopTasks}. */
+const stoppable = new Set<Task>();
+
+let crashHook: ((crash: Crash) => void) | null = null;
+
+/**
+ * Says what happens when a task throws: `main` logs what is queued and exits with 1. Without a hook
+ * the error is thrown again outside of every promise, so that the process ends anyway.
+ */
+export function setCrashHook(onCrash: ((crash: Crash) => void) | null): void {
+  crashHook = onCrash;
+}
+
+/**
+ * Starts `fn` and looks after it. `name` is from a fixed set ("serv.accept", "storage.flush"): tasks
+ * are counted by it.
+ *
+ * `fn` begins before `spawn` returns. It ends by returning; throwing what its signal was aborted with
+ * is a return, too. Any other throw is a bug: it is logged as fatal under the name and reported to the
+ * crash hook. A `fn` that declares no parameter gets no signal, which saves a connection's task the
+ * AbortController; its `stop` does nothing.
+ */
+export function spawn(name: string, fn: (signal: AbortSignal) => Promise<void>): Task {
+  const controller = fn.length > 0 ? new AbortController() : null;
+  running.set(name, (running.get(name) ?? 0) + 1);
+  const task: Task = {
+    name,
+    done: supervise(name, fn, controller).finally(() => {
+      const left = (running.get(name) ?? 1) - 1;
+      if (left > 0) running.set(name, left);
+      else running.delete(name);
+      stoppable.delete(task);
+    }),
+    stop: (reason) => controller?.abort(reason),
+  };
+  if (controller !== null) stoppable.add(task);
+  return task;
+}
+
+/** The names of the tasks that are running and how many there are of each, in alphabetical order. */
+export function runningTasks(): { name: string; count: number }[] {
+  return [...running]
+    .map(([name, count]) => ({ name, count }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/**
+ * Stops every task that takes a signal and waits until they have ended, at most `timeoutMs`.
+ * Returns the names of those that are still running then.
+ */
+export async function stopTasks(timeoutMs: number): Promise<string[]> {
+  const tasks = [...stoppable];
+  for (const task of tasks) task.stop();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, timeoutMs));
+  await Promise.race([Promise.all(tasks.map((task) => task.done)), timeout]);
+  clearTimeout(timer);
+  return tasks.filter((task) => stoppable.has(task)).map((task) => task.name);
+}
+
+/** Used where nobody gave a signal to abort: it never fires. */
+const neverAborted = new AbortController().signal;
+
+async function supervise(
+  name: string,
+  fn: (signal: AbortSignal) => Promise<void>,
+  controller: AbortController | null,
+): Promise<void> {
+  const signal = controller?.signal ?? neverAborted;
+  try {
+    await fn(signal);
+  } catch (error) {
+    if (signal.aborted && (error === signal.reason || isAbortError(error))) return;
+    log.fatal("a task failed", { task: name, error });
+    if (crashHook !== null) crashHook({ name, error });
+    else reportError(error);
+  }
+}
+
+function isAbortError(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}

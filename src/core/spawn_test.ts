@@ -1,0 +1,95 @@
+// Tasks under supervision: ends, stops, crashes.
+
+import assert from "node:assert/strict";
+import { type Crash, runningTasks, setCrashHook, spawn, stopTasks } from "./spawn.ts";
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/** Runs `fn` with a crash hook that collects. */
+async function collectCrashes(fn: () => Promise<void>): Promise<Crash[]> {
+  const crashes: Crash[] = [];
+  setCrashHook((crash) => crashes.push(crash));
+  try {
+    await fn();
+  } finally {
+    setCrashHook(null);
+  }
+  return crashes;
+}
+
+Deno.test("spawn: running tasks are known by name and number, ended ones are forgotten", async () => {
+  const gate = Promise.withResolvers<void>();
+  const tasks = ["b", "a", "b"].map((name) => spawn(name, () => gate.promise));
+  assert.deepEqual(runningTasks(), [{ name: "a", count: 1 }, { name: "b", count: 2 }]);
+  gate.resolve();
+  await Promise.all(tasks.map((task) => task.done));
+  assert.deepEqual(runningTasks(), []);
+});
+
+Deno.test("spawn: a task that throws what it was stopped with has ended in order", async () => {
+  const crashes = await collectCrashes(async () => {
+    const one = spawn("one", untilAborted);
+    one.stop();
+    await one.done;
+    const two = spawn("two", untilAborted);
+    two.stop("reload");
+    await two.done;
+  });
+  assert.deepEqual(crashes, []);
+  assert.deepEqual(runningTasks(), []);
+});
+
+Deno.test("spawn: any other throw is a crash with the task's name, also before the first await", async () => {
+  const late = new Error("late");
+  const early = new Error("early");
+  const crashes = await collectCrashes(async () => {
+    await spawn("late", async () => {
+      await Promise.resolve();
+      throw late;
+    }).done;
+    await spawn("early", () => {
+      throw early;
+    }).done;
+    const stopped = spawn("stopped", async (signal) => {
+      await untilAborted(signal).catch(() => {});
+      throw late;
+    });
+    stopped.stop();
+    await stopped.done;
+  });
+  assert.deepEqual(crashes, [
+    { name: "late", error: late },
+    { name: "early", error: early },
+    { name: "stopped", error: late },
+  ]);
+});
+
+Deno.test("spawn: without a hook a crash ends the process", async () => {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "eval",
+      "--quiet",
+      `
+      import { spawn } from "${new URL("./spawn.ts", import.meta.url).href}";
+      setInterval(() => {}, 1000);
+      spawn("bad", () => Promise.reject(new Error("a bug")));`,
+    ],
+    cwd: new URL("../../", import.meta.url),
+  }).output();
+  assert.equal(code, 1);
+  assert.match(new TextDecoder().decode(stderr), /a bug/);
+});
+
+Deno.test("stopTasks: names the tasks that do not stop in time", async () => {
+  const gate = Promise.withResolvers<void>();
+  spawn("good", untilAborted);
+  const stubborn = spawn("stubborn", (_signal) => gate.promise);
+  assert.deepEqual(await stopTasks(20), ["stubborn"]);
+  gate.resolve();
+  await stubborn.done;
+  assert.deepEqual(await stopTasks(1000), []);
+});

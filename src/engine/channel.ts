@@ -1,0 +1,196 @@
+// One channel: its subscribers, the open batch of the present turn, and its kept messages.
+
+import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import { encodeUtf8 } from "../proto/bytes.ts";
+import {
+  eventLine,
+  lineText,
+  lineTimestamp,
+  MESSAGE_LINE_EXTRA,
+  messagePrefix,
+  writeMessageLine,
+} from "../proto/encoder.ts";
+import type { ChannelHistory } from "./channel_history.ts";
+import type { App } from "./channel_table.ts";
+import type { Session } from "./session.ts";
+
+/** A batch that reaches this size is handed out before the turn ends. */
+const MAX_BATCH_BYTES = 256 * 1024;
+
+/** One session's place among a channel's subscribers. */
+export interface Subscription {
+  readonly session: Session;
+  readonly channel: Channel;
+  /** Position in {@link Channel.subscribers}; -1 while the session is catching up. */
+  index: number;
+}
+
+/** What a closed batch is made of. */
+export interface Batch {
+  lines: PooledBuffer;
+  count: number;
+  lastTs: number;
+  froms: (string | undefined)[] | null;
+}
+
+/**
+ * Messages published within one turn of the event loop are encoded once, one behind the other, into
+ * one batch; each subscriber gets a reference to its bytes. The owner closes the batch at the end
+ * of the turn, and before the set of subscribers changes: a batch belongs to the subscribers of the
+ * moment of each of its messages.
+ */
+export class Channel {
+  readonly subscribers: Subscription[] = [];
+  /** Sessions subscribed but still reading history. */
+  catchingUp = 0;
+  /** Kept messages; null until the first one, and where history is off. */
+  history: ChannelHistory | null = null;
+  /** Messages accepted here. */
+  published = 0;
+  /** Timestamp of the newest message, microseconds; 0 before the first. */
+  lastTs = 0;
+  /** Whether the channel has been forgotten: whoever holds it must look it up again. */
+  forgotten = false;
+  /** The bytes in front of each message's timestamp. */
+  readonly prefix: Uint8Array<ArrayBuffer>;
+
+  #open: PooledBuffer | null = null;
+  #count = 0;
+  #froms: (string | undefined)[] | null = null;
+  #lastBatchBytes = 0;
+
+  constructor(
+    readonly app: App,
+    readonly name: string,
+    readonly nameBytes: Uint8Array<ArrayBuffer>,
+    readonly hash: number,
+  ) {
+    this.prefix = messagePrefix(nameBytes);
+  }
+
+  /** Whether messages wait in the open batch. */
+  get isOpen(): boolean {
+    return this.#open !== null;
+  }
+
+  /** Whether nobody is subscribed. */
+  get isIdle(): boolean {
+    return this.subscribers.length === 0 && this.catchingUp === 0;
+  }
+
+  /**
+   * Adds the message `src[start, end)` with the timestamp `ts`, whose digits are `digits`, to the
+   * open batch. Returns whether the batch is full and must be closed now.
+   */
+  append(
+    src: Uint8Array,
+    start: number,
+    end: number,
+    ts: number,
+    digits: Uint8Array,
+    from: string | undefined,
+  ): boolean {
+    const need = this.prefix.length + (end - start) + MESSAGE_LINE_EXTRA;
+    let open = this.#open;
+    if (open === null) {
+      open = this.#open = buffers.acquire(Math.max(need, this.#lastBatchBytes));
+    } else if (open.length + need > open.bytes.length) {
+      open = this.#grow(open, need);
+    }
+    open.length = writeMessageLine(open.bytes, open.length, this.prefix, digits, src, start, end);
+    if (from !== undefined || this.#froms !== null) {
+      this.#froms ??= new Array(this.#count).fill(undefined);
+      this.#froms.push(from);
+    }
+    this.#count++;
+    this.lastTs = ts;
+    return open.length >= MAX_BATCH_BYTES;
+  }
+
+  #grow(open: PooledBuffer, need: number): PooledBuffer {
+    const grown = buffers.acquire(open.length + need);
+    grown.bytes.set(open.bytes.subarray(0, open.length));
+    grown.length = open.length;
+    open.release();
+    this.#open = grown;
+    return grown;
+  }
+
+  /** Takes the open batch out, sealed, with one ownership for the caller; null when there is none. */
+  takeBatch(): Batch | null {
+    const lines = this.#open;
+    if (lines === null) return null;
+    const batch = {
+      lines: lines.seal(),
+      count: this.#count,
+      lastTs: this.lastTs,
+      froms: this.#froms,
+    };
+    this.published += batch.count;
+    // The next batch is likely to need as much; half, so that a single burst is soon forgotten.
+    this.#lastBatchBytes = lines.length >> 1;
+    this.#open = null;
+    this.#count = 0;
+    this.#froms = null;
+    return batch;
+  }
+
+  /** Hands a batch to every subscriber; the caller keeps its ownership. */
+  fanOut(batch: Batch, node: string): void {
+    const { lines } = batch;
+    let events: PooledBuffer | null = null;
+    for (const { session } of this.subscribers) {
+      if (session.form === "text") {
+        lines.retain();
+        session.subscriber.deliver(lines);
+      } else {
+        events ??= this.encodeEvents(lines.view, batch.froms, 0, node);
+        events.retain();
+        session.subscriber.deliver(events);
+      }
+    }
+    events?.release();
+  }
+
+  /**
+   * The EVENT lines for a stretch of MESSAGE lines, with one ownership for the caller; the
+   * publisher of its first line is `froms[firstLine]`.
+   */
+  encodeEvents(
+    lines: Uint8Array,
+    froms: (string | undefined)[] | null,
+    firstLine: number,
+    node: string,
+  ): PooledBuffer {
+    let text = "";
+    let line = firstLine;
+    for (let at = 0; at < lines.length; line++) {
+      const lf = lines.indexOf(0x0a, at);
+      const ts = lineTimestamp(lines, at, this.prefix.length);
+      const msg = lineText(lines, at, lf, this.prefix.length);
+      text += eventLine({ channel: this.name, ts, msg, from: froms?.[line] }, node);
+      at = lf + 1;
+    }
+    const bytes = encodeUtf8(text);
+    const events = buffers.acquire(bytes.length);
+    events.bytes.set(bytes);
+    events.length = bytes.length;
+    return events.seal();
+  }
+
+  /** Adds a subscription to the live ones. The open batch must be closed. */
+  join(subscription: Subscription): void {
+    subscription.index = this.subscribers.length;
+    this.subscribers.push(subscription);
+  }
+
+  /** Takes a subscription out of the live ones, in constant time. */
+  leave(subscription: Subscription): void {
+    const last = this.subscribers.pop();
+    if (last !== undefined && last !== subscription) {
+      last.index = subscription.index;
+      this.subscribers[last.index] = last;
+    }
+    subscription.index = -1;
+  }
+}

@@ -1,0 +1,30 @@
+// sub <channel> [<timestamp>]: follows a channel, from now on or from a moment in its history.
+
+import { checkWords } from "../../proto/request.ts";
+import { parseTimestamp } from "../../proto/timestamps.ts";
+import type { Command } from "./command.ts";
+
+const usage = "sub <channel> [<timestamp>]";
+
+/* sub <channel>              → SUBSCRIBED <channel> | ALREADY SUBSCRIBED <channel>
+ * sub <channel> <timestamp>  → SUBSCRIBED <channel> <n> [PARTIAL], then n MESSAGE lines */
+export const sub: Command = {
+  usage,
+  run(context, words) {
+    const { engine, session } = context;
+    checkWords(words, 1, 2, usage);
+    const [channel, timestamp] = words;
+    if (timestamp === undefined) {
+      const isNew = engine.subscribe(session, channel);
+      context.reply(`${isNew ? "SUBSCRIBED" : "ALREADY SUBSCRIBED"} ${channel}`);
+      return;
+    }
+    const replay = engine.subscribeFrom(session, channel, parseTimestamp(timestamp));
+    if (replay === undefined) {
+      context.reply(`ALREADY SUBSCRIBED ${channel}`);
+      return;
+    }
+    context.reply(`SUBSCRIBED ${channel} ${replay.count}${replay.partial ? " PARTIAL" : ""}`);
+    replay.start();
+  },
+};

@@ -1,0 +1,304 @@
+// A connection's outgoing side: a bounded queue, one write per turn, and a last line.
+
+import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import type { Turn, TurnTask } from "../core/turn.ts";
+import { encodeUtf8, LF } from "../proto/bytes.ts";
+
+/** Queued buffers are joined up to this size for one write. */
+const MAX_JOINED_BYTES = 256 * 1024;
+/** A buffer of this size is written as it is: joining it would cost more than a second write. */
+const ALONE_BYTES = 64 * 1024;
+const FIRST_REPLY_BYTES = 256;
+const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
+const PUBLISHED = encodeUtf8("PUBLISHED ");
+/** `PUBLISHED`, a space, 16 digits, CR LF. */
+const PUBLISHED_BYTES = 28;
+
+const encoder = new TextEncoder();
+
+/** The part of a connection that is written to. `write` may take less than it is given. */
+export interface Sink {
+  write(bytes: Uint8Array): Promise<number>;
+}
+
+/** What a writer tells its connection. */
+export interface WriterOwner {
+  /** A write begins; the owner sees to it that it makes progress in time. */
+  onWriteStarted(): void;
+  /** The queue has shrunk; there may be room again. */
+  onDrained(): void;
+  /** More than the bound waits. */
+  onOverflow(): void;
+  /** The last line is written, after {@link Writer.end} or {@link Writer.cut}. */
+  onFinished(): void;
+  /** The socket cannot be written to. */
+  onWriteFailed(error: unknown): void;
+}
+
+/**
+ * Queues whole lines and writes them, in order, once per turn of the event loop. What waits is
+ * bounded in bytes; the owner bounds the time (see {@link stalledSinceMs}).
+ */
+export class Writer implements TurnTask {
+  /** Bytes that wait, those of a write under way included. */
+  pending = 0;
+  /** Bytes that the socket took. */
+  written = 0;
+  /** Bound of {@link pending}. */
+  maxPendingBytes: number;
+  /** When the write under way began or last made progress, monotonic ms; 0 when there is none. */
+  stalledSinceMs = 0;
+
+  #sink: Sink;
+  #turn: Turn;
+  #owner: WriterOwner;
+  #queue: PooledBuffer[] = [];
+  #head = 0;
+  /** Replies of this turn, not sealed yet. */
+  #replies: PooledBuffer | null = null;
+  #replyBytes = FIRST_REPLY_BYTES;
+  #inTurn = false;
+
+  #writing: PooledBuffer | null = null;
+  #offset = 0;
+  /** Where the write under way ends: before its own end once the connection has been cut off. */
+  #limit = 0;
+  #isCut = false;
+
+  #state: "open" | "ending" | "finished" | "closed" = "open";
+
+  readonly #onWritten = (count: number) => this.#wrote(count);
+  readonly #onFailed = (error: unknown) => {
+    if (this.#state !== "closed") this.#owner.onWriteFailed(error);
+  };
+
+  constructor(sink: Sink, turn: Turn, owner: WriterOwner, maxPendingBytes: number) {
+    this.#sink = sink;
+    this.#turn = turn;
+    this.#owner = owner;
+    this.maxPendingBytes = maxPendingBytes;
+  }
+
+  /** Whether lines are still taken. */
+  get isOpen(): boolean {
+    return this.#state === "open";
+  }
+
+  get #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
+  /** Queues a reply line; its CR LF is added. */
+  queueLine(line: string): void {
+    if (this.#state !== "open") return;
+    if (line.length > 1024) {
+      const bytes = encodeUtf8(`${line}\r\n`);
+      const buffer = buffers.acquire(bytes.length);
+      buffer.bytes.set(bytes);
+      buffer.length = bytes.length;
+      this.deliver(buffer.seal());
+      return;
+    }
+    // A UTF-16 unit becomes at most three bytes.
+    const replies = this.#roomForReply(line.length * 3 + 2);
+    const { written } = encoder.encodeInto(line, replies.bytes.subarray(replies.length));
+    replies.bytes[replies.length + written] = 0x0d;
+    replies.bytes[replies.length + written + 1] = LF;
+    replies.length += written + 2;
+    this.#count(written + 2);
+  }
+
+  /** Queues `PUBLISHED` with a timestamp's 16 digits. */
+  queuePublished(digits: Uint8Array): void {
+    if (this.#state !== "open") return;
+    const replies = this.#roomForReply(PUBLISHED_BYTES);
+    const { bytes } = replies;
+    let o = replies.length;
+    for (let i = 0; i < 10; i++) bytes[o++] = PUBLISHED[i];
+    for (let i = 0; i < 16; i++) bytes[o++] = digits[i];
+    bytes[o++] = 0x0d;
+    bytes[o++] = LF;
+    replies.length = o;
+    this.#count(PUBLISHED_BYTES);
+  }
+
+  /** Queues sealed whole lines and takes one ownership of them. */
+  deliver(lines: PooledBuffer): void {
+    if (this.#state !== "open") {
+      lines.release();
+      return;
+    }
+    if (this.#replies !== null) this.#sealReplies();
+    this.#queue.push(lines);
+    this.#count(lines.length);
+  }
+
+  #count(bytes: number): void {
+    this.pending += bytes;
+    if (!this.#inTurn) {
+      this.#inTurn = true;
+      this.#turn.addSink(this);
+    }
+    if (this.pending > this.maxPendingBytes) this.#owner.onOverflow();
+  }
+
+  #roomForReply(bytes: number): PooledBuffer {
+    let replies = this.#replies;
+    if (replies !== null && replies.bytes.length - replies.length >= bytes) return replies;
+    if (replies !== null) {
+      this.#sealReplies();
+      this.#replyBytes = Math.min(this.#replyBytes * 4, MAX_REPLY_BUFFER_BYTES);
+    }
+    replies = this.#replies = buffers.acquire(Math.max(bytes, this.#replyBytes));
+    return replies;
+  }
+
+  #sealReplies(): void {
+    if (this.#replies === null) return;
+    this.#queue.push(this.#replies.seal());
+    this.#replies = null;
+  }
+
+  endTurn(): void {
+    this.#inTurn = false;
+    if (this.#state === "closed") return;
+    this.#sealReplies();
+    this.#replyBytes = FIRST_REPLY_BYTES;
+    if (this.#writing === null) this.#writeNext();
+  }
+
+  #writeNext(): void {
+    const next = this.#takeNext();
+    if (next === null) {
+      if (this.#state === "ending") {
+        this.#state = "finished";
+        this.#owner.onFinished();
+      }
+      return;
+    }
+    this.#writing = next;
+    this.#offset = 0;
+    this.#limit = next.length;
+    this.stalledSinceMs = performance.now();
+    this.#owner.onWriteStarted();
+    this.#sink.write(next.view).then(this.#onWritten, this.#onFailed);
+  }
+
+  /** The next bytes to write: one buffer, or several small ones joined. */
+  #takeNext(): PooledBuffer | null {
+    const queue = this.#queue;
+    const first = queue[this.#head];
+    if (first === undefined) return null;
+    let end = this.#head + 1;
+    let total = first.length;
+    if (total < ALONE_BYTES) {
+      while (end < queue.length && total + queue[end].length <= MAX_JOINED_BYTES) {
+        total += queue[end].length;
+        end++;
+      }
+    }
+    let next = first;
+    if (end - this.#head > 1) {
+      next = buffers.acquire(total);
+      for (let i = this.#head; i < end; i++) {
+        next.bytes.set(queue[i].view, next.length);
+        next.length += queue[i].length;
+        queue[i].release();
+      }
+      next.seal();
+    }
+    if (end === queue.length) {
+      queue.length = 0;
+      this.#head = 0;
+    } else if (end > 1024 && end > queue.length / 2) {
+      this.#queue = queue.slice(end);
+      this.#head = 0;
+    } else {
+      this.#head = end;
+    }
+    return next;
+  }
+
+  #wrote(count: number): void {
+    const writing = this.#writing;
+    if (writing === null) return;
+    this.#offset += count;
+    this.written += count;
+    this.pending -= count;
+    if (this.#isCut && this.#offset < this.#limit) this.#limitToLine(writing);
+    if (this.#offset < this.#limit) {
+      this.stalledSinceMs = performance.now();
+      const rest = writing.bytes.subarray(this.#offset, this.#limit);
+      this.#sink.write(rest).then(this.#onWritten, this.#onFailed);
+      return;
+    }
+    this.#writing = null;
+    this.stalledSinceMs = 0;
+    writing.release();
+    if (this.#state === "open") this.#owner.onDrained();
+    // What is queued in this turn is written at its end, together with what still comes.
+    if (this.#writing === null && !this.#inTurn && !this.#isClosed) this.#writeNext();
+  }
+
+  /** After a cut: the write under way goes on only to the end of the line that it is in. */
+  #limitToLine({ bytes }: PooledBuffer): void {
+    const lineEnd = bytes[this.#offset - 1] === LF
+      ? this.#offset
+      : bytes.indexOf(LF, this.#offset) + 1;
+    this.pending -= this.#limit - lineEnd;
+    this.#limit = lineEnd;
+    this.#isCut = false;
+  }
+
+  /** Takes no more lines, writes what is queued, and reports to the owner. */
+  end(): void {
+    if (this.#state !== "open") return;
+    this.#state = "ending";
+    if (!this.#inTurn) {
+      this.#inTurn = true;
+      this.#turn.addSink(this);
+    }
+  }
+
+  /**
+   * Drops what is queued. A line whose first bytes are already on their way is finished, then comes
+   * `lastLine`: the client sees whole lines only.
+   */
+  cut(lastLine: string): void {
+    if (this.#state === "closed" || this.#state === "finished") return;
+    this.#state = "open";
+    this.#dropQueue();
+    this.#isCut = true;
+    this.pending = this.#writing === null ? 0 : this.#limit - this.#offset;
+    const buffer = buffers.acquire(lastLine.length * 3 + 2);
+    buffer.length = encoder.encodeInto(`${lastLine}\r\n`, buffer.bytes).written;
+    this.#queue.push(buffer.seal());
+    this.pending += buffer.length;
+    this.#state = "ending";
+    if (!this.#inTurn) {
+      this.#inTurn = true;
+      this.#turn.addSink(this);
+    }
+  }
+
+  #dropQueue(): void {
+    if (this.#replies !== null) {
+      this.#replies.release();
+      this.#replies = null;
+    }
+    for (let i = this.#head; i < this.#queue.length; i++) this.#queue[i].release();
+    this.#queue = [];
+    this.#head = 0;
+  }
+
+  /** Drops everything at once; nothing is called any more. Idempotent. */
+  close(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#dropQueue();
+    this.pending = 0;
+    this.stalledSinceMs = 0;
+    // A write under way still reads its bytes: they go to the garbage collector, not to the pool.
+    this.#writing = null;
+  }
+}

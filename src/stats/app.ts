@@ -1,0 +1,166 @@
+// The stats door's answers: what operators and their tools read about a running server.
+
+import { Buffer } from "node:buffer";
+import { createHash, timingSafeEqual } from "node:crypto";
+import { type Context, Hono } from "hono";
+import { isHostAllowed } from "../core/host_check.ts";
+import { getLogger } from "../core/logger.ts";
+import { jsonAnswer, jsonError } from "./answers.ts";
+
+/** The counters of `/s/stat`. Further ones may be added by whoever counts them. */
+export interface StatCounters {
+  /** Open connections, every door together. */
+  connections: number;
+  /** Channels with a subscriber here or a cache. */
+  pubsub_channel_count: number;
+  /** Channels somebody subscribed to on other nodes. */
+  s2s_channel_count: number;
+  subscriptions: number;
+  /** Messages accepted from clients here, since the start. */
+  published: number;
+  /** Messages queued to subscribers here, since the start. */
+  delivered: number;
+  /** Connections cut off because they did not read, since the start. */
+  slow_consumers: number;
+  [name: string]: number;
+}
+
+/** What the server says about itself at one moment. */
+export interface StatSnapshot {
+  version: string;
+  /** What was built: a commit, or "dev". */
+  build: string;
+  nodeId: string;
+  uptimeS: number;
+  stats: StatCounters;
+}
+
+/** Whether the server does its work; see `/readyz`. */
+export interface Readiness {
+  ready: boolean;
+  /** What is wrong, from a fixed set: `storage`, `draining`, `etc`, `s2s`. Some of it leaves the server ready. */
+  failing: string[];
+}
+
+/** What the app asks while it answers. Every function is cheap, changes nothing, and sees the last reload. */
+export interface StatsDeps {
+  snapshot(): StatSnapshot;
+  /** The configuration as in the file, defaults filled in, secrets as `***`. */
+  conf(): unknown;
+  readiness(): Readiness;
+  /** `stats_token`; empty for none. */
+  token(): string;
+  /** The host this door listens on; empty for every interface. */
+  listenHost: string;
+  /** `allowed_hosts` and the hosts of `web_origins`, without ports. */
+  allowedHosts(): readonly string[];
+}
+
+/** Paths that need no token: what load balancers ask, and nothing of it is worth hiding. */
+const OPEN_PATHS = ["/healthz", "/readyz"];
+
+const INDEX = `pushd stats
+
+GET /s/ping    {"status":"ok"}
+GET /s/stat    counters, version and configuration
+GET /healthz   200 while the event loop turns
+GET /readyz    200 while the server does its work, else 503
+`;
+
+const log = getLogger("stats");
+
+/** Makes the app. It opens nothing; see `startStatsServer`. */
+export function createStatsApp(deps: StatsDeps): Hono {
+  const app = new Hono();
+
+  app.use(async (c, next) => {
+    const refusal = refuseHost(c, deps) ?? refuseToken(c, deps);
+    if (refusal !== null) return refusal;
+    await next();
+  });
+
+  answerGet(app, "/", (c) => c.text(INDEX));
+  answerGet(app, "/s/ping", () => jsonAnswer({ status: "ok" }));
+  answerGet(app, "/healthz", () => jsonAnswer({ status: "ok" }));
+  answerGet(app, "/readyz", () => {
+    const { ready, failing } = deps.readiness();
+    return ready ? jsonAnswer({ ready, failing }) : jsonAnswer({ ready, failing }, 503);
+  });
+  answerGet(app, "/s/stat", () => {
+    const { version, build, nodeId, uptimeS, stats } = deps.snapshot();
+    return jsonAnswer({
+      ver: version,
+      build,
+      node: nodeId,
+      uptime_s: uptimeS,
+      stats,
+      conf: deps.conf(),
+    });
+  });
+
+  app.notFound((c) =>
+    jsonError(404, "not-found", `there is no ${c.req.path} here; GET / lists all`)
+  );
+  app.onError((error, c) => {
+    // The path alone: a query string can hold anything.
+    log.error("a request for statistics failed", { path: c.req.path, error });
+    return jsonError(500, "internal-error", "the answer could not be made; the log says why");
+  });
+  return app;
+}
+
+/** Routes GET, and with it HEAD; OPTIONS lists the methods; any other method is refused. */
+function answerGet(app: Hono, path: string, handler: (c: Context) => Response): void {
+  const allow = "GET, HEAD, OPTIONS";
+  app.get(path, (c) => {
+    const response = handler(c);
+    response.headers.set("Cache-Control", "no-store");
+    response.headers.set("X-Content-Type-Options", "nosniff");
+    return response;
+  });
+  app.options(path, () => new Response(null, { status: 204, headers: { Allow: allow } }));
+  app.all(path, (c) => {
+    const text = `${c.req.method} is not possible on ${path}; use GET`;
+    return jsonError(405, "method-not-allowed", text, { Allow: allow });
+  });
+}
+
+function refuseHost(c: Context, deps: StatsDeps): Response | null {
+  // An absolute request target (GET http://host/path) names a host, too.
+  for (const host of [c.req.header("host") ?? "", new URL(c.req.url).host]) {
+    if (isHostAllowed(host, deps.listenHost, deps.allowedHosts())) continue;
+    const text = `this door does not answer to the host ${JSON.stringify(host)}; ` +
+      "add it to allowed_hosts in the configuration if it should";
+    return jsonError(403, "not-permitted", text);
+  }
+  return null;
+}
+
+function refuseToken(c: Context, deps: StatsDeps): Response | null {
+  const token = deps.token();
+  if (token === "" || OPEN_PATHS.includes(c.req.path)) return null;
+  const header = c.req.header("authorization");
+  const headers = { "WWW-Authenticate": 'Basic realm="pushd", charset="UTF-8"' };
+  if (header === undefined) {
+    const text = "send stats_token as Authorization: Bearer, or as the password of Basic";
+    return jsonError(401, "need-auth", text, headers);
+  }
+  if (isSameSecret(presentedToken(header), Buffer.from(token))) return null;
+  return jsonError(401, "auth-failed", "this is not the stats_token", headers);
+}
+
+/** The bytes of the token in an `Authorization` header; none where it holds none. */
+function presentedToken(header: string): Buffer {
+  const [, scheme, credentials] = /^(\S+) +(\S.*)$/.exec(header) ?? [];
+  // Header values come as Latin-1, one character a byte.
+  if (scheme?.toLowerCase() === "bearer") return Buffer.from(credentials.trimEnd(), "latin1");
+  if (scheme?.toLowerCase() !== "basic") return Buffer.alloc(0);
+  const userAndPassword = Buffer.from(credentials, "base64");
+  return userAndPassword.subarray(userAndPassword.indexOf(":") + 1);
+}
+
+/** Compares digests, so that neither the time taken nor the length gives anything away. */
+function isSameSecret(a: Uint8Array, b: Uint8Array): boolean {
+  const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}

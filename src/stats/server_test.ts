@@ -1,0 +1,313 @@
+// The stats door on real sockets: deadlines, odd requests, closing.
+
+import assert from "node:assert/strict";
+import type { HttpBindings } from "@hono/node-server";
+import { Hono } from "hono";
+import { createStatsApp } from "./app.ts";
+import { type HttpApp, type HttpLimits, startStatsServer, type StatsServer } from "./server.ts";
+
+const SHORT: Partial<HttpLimits> = {
+  headersTimeoutMs: 200,
+  requestTimeoutMs: 300,
+  answerTimeoutMs: 200,
+  keepAliveTimeoutMs: 100,
+  checkIntervalMs: 20,
+};
+
+function statsApp(): Hono {
+  return createStatsApp({
+    snapshot: () => assert.fail("not asked for"),
+    conf: () => ({}),
+    readiness: () => ({ ready: true, failing: [] }),
+    token: () => "",
+    listenHost: "127.0.0.1",
+    allowedHosts: () => [],
+  });
+}
+
+async function withServer(
+  fn: (server: StatsServer) => Promise<void>,
+  { app = statsApp(), limits = {} }: { app?: HttpApp; limits?: Partial<HttpLimits> } = {},
+): Promise<void> {
+  const server = await startStatsServer({ hostname: "127.0.0.1", port: 0, app, limits });
+  try {
+    await fn(server);
+  } finally {
+    await server.close();
+  }
+}
+
+async function connect(server: StatsServer): Promise<Deno.TcpConn> {
+  return await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
+}
+
+/** Writes everything or finds that the server has closed. */
+async function send(conn: Deno.Conn, text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += await conn.write(bytes.subarray(at));
+  } catch {
+    // Closed; what the server said meanwhile is read by readAll.
+  }
+}
+
+/** Everything until the server closes, in order or by a reset. */
+async function readAll(conn: Deno.Conn): Promise<string> {
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(64 * 1024);
+  let text = "";
+  try {
+    for (let n = await conn.read(buffer); n !== null; n = await conn.read(buffer)) {
+      text += decoder.decode(buffer.subarray(0, n), { stream: true });
+    }
+  } catch {
+    // A reset.
+  }
+  return text;
+}
+
+/** Sends `text`, reads until the server closes, and returns what came and how long that took. */
+async function exchange(server: StatsServer, text: string) {
+  using conn = await connect(server);
+  const startMs = performance.now();
+  const [answer] = await Promise.all([readAll(conn), send(conn, text)]);
+  return { answer, ms: performance.now() - startMs };
+}
+
+const END = "Host: localhost\r\nConnection: close\r\n\r\n";
+
+Deno.test("stats server: answers, and frees a port that it says", async () => {
+  await withServer(async (server) => {
+    assert.equal(server.addr.hostname, "127.0.0.1");
+    const response = await fetch(`http://127.0.0.1:${server.addr.port}/s/ping`);
+    assert.deepEqual(await response.json(), { status: "ok" });
+  });
+});
+
+Deno.test("stats server: a port taken is an error that says so", async () => {
+  await withServer(async ({ addr }) => {
+    await assert.rejects(
+      startStatsServer({ ...addr, app: statsApp() }),
+      (error) =>
+        error instanceof Deno.errors.AddrInUse && "code" in error && error.code === "AddrInUse" &&
+        error.message.includes(`127.0.0.1:${addr.port}`),
+    );
+  });
+});
+
+Deno.test("stats server: an address of another machine is an error that says so", async () => {
+  await assert.rejects(
+    startStatsServer({ hostname: "192.0.2.1", port: 0, app: statsApp() }),
+    (error) => error instanceof Deno.errors.AddrNotAvailable,
+  );
+});
+
+Deno.test("stats server: odd requests get a clean answer", async () => {
+  await withServer(async (server) => {
+    for (
+      const [request, status] of [
+        [`GET /%ff HTTP/1.1\r\n${END}`, 404],
+        [`GET /% HTTP/1.1\r\n${END}`, 404],
+        [`GET // HTTP/1.1\r\n${END}`, 404],
+        [`GET /../../etc/passwd HTTP/1.1\r\n${END}`, 404],
+        [`GET http://localhost/s/ping HTTP/1.1\r\n${END}`, 200],
+        [`GET http://evil.io/s/ping HTTP/1.1\r\n${END}`, 403],
+        [`GET http://[/s/ping HTTP/1.1\r\n${END}`, 400],
+        ["GET /s/ping HTTP/1.1\r\nHost: evil.io\r\nConnection: close\r\n\r\n", 403],
+        [
+          "GET /s/ping HTTP/1.1\r\nHost: localhost\r\nHost: evil.io\r\nConnection: close\r\n\r\n",
+          403,
+        ],
+        ["GET /s/ping HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n", 400],
+        ["GET /s/ping HTTP/1.1\r\nConnection: close\r\n\r\n", 400],
+        ["GET /s/ping HTTP/1.0\r\n\r\n", 400],
+        ["GET /s/ping HTTP/1.0\r\nHost: localhost\r\n\r\n", 200],
+        [`OPTIONS * HTTP/1.1\r\n${END}`, 400],
+        [`GET ${"/x".repeat(40_000)} HTTP/1.1\r\n${END}`, 431],
+        [`POST /s/ping HTTP/1.1\r\nContent-Length: 3\r\n${END}abc`, 405],
+        [`POST /s/ping HTTP/1.1\r\nContent-Length: abc\r\n${END}`, 400],
+        [`BREW /s/ping HTTP/1.1\r\n${END}`, 400],
+        ["sub channel1\r\n", 400],
+        ["\x16\x03\x01\x02\x00\x01\x00", 400],
+      ] as const
+    ) {
+      const { answer } = await exchange(server, request);
+      assert.match(
+        answer,
+        new RegExp(`^HTTP/1\\.1 ${status} `),
+        JSON.stringify(request.slice(0, 60)),
+      );
+    }
+    // And it is well after all that.
+    assert.match(
+      (await exchange(server, `GET /s/ping HTTP/1.1\r\n${END}`)).answer,
+      /^HTTP\/1\.1 200 /,
+    );
+  });
+});
+
+Deno.test("stats server: a megabyte of headers is 431, or closed", async () => {
+  await withServer(async (server) => {
+    for (const header of [`X: ${"a".repeat(1 << 20)}\r\n`, "X: a\r\n".repeat(200_000)]) {
+      const { answer } = await exchange(server, `GET / HTTP/1.1\r\n${header}${END}`);
+      assert.match(answer, /^($|HTTP\/1\.1 431 )/);
+    }
+  });
+});
+
+Deno.test("stats server: errors that came before a request are JSON, too", async () => {
+  await withServer(async (server) => {
+    const { answer } = await exchange(server, "GET\r\n\r\n");
+    const [head, body] = answer.split("\r\n\r\n");
+    assert.match(
+      head,
+      /^HTTP\/1\.1 400 Bad Request\r\nContent-Type: application\/json; charset=utf-8/,
+    );
+    assert.equal(JSON.parse(body).error.code, "bad-argument");
+  });
+});
+
+Deno.test("stats server: half-sent headers, silence and stalled bodies end at the deadline", async () => {
+  await withServer(async (server) => {
+    const results = await Promise.all([
+      "",
+      "GET /s/ping HTTP/1.1\r\nHost: loc",
+      `POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc`,
+    ].map((text) => exchange(server, text)));
+    for (const { ms } of results) assert.ok(ms < 3000, `${ms} ms`);
+  }, { limits: SHORT });
+});
+
+Deno.test("stats server: headers at a byte now and then end at the deadline", async () => {
+  await withServer(async (server) => {
+    using conn = await connect(server);
+    const startMs = performance.now();
+    const ended = readAll(conn);
+    await send(conn, "GET /s/ping HTTP/1.1\r\nX: ");
+    const drip = setInterval(() => void send(conn, "x"), 20);
+    const answer = await ended;
+    clearInterval(drip);
+    assert.match(answer, /^($|HTTP\/1\.1 408 )/);
+    const ms = performance.now() - startMs;
+    assert.ok(ms > 150 && ms < 3000, `${ms} ms`);
+  }, { limits: SHORT });
+});
+
+Deno.test("stats server: a body that a handler waits for ends at the deadline", async () => {
+  const app = new Hono();
+  const seen = Promise.withResolvers<string>();
+  app.post("/", async (c) => {
+    await c.req.text().catch((error) => seen.resolve(String(error)));
+    return c.text("done");
+  });
+  await withServer(async (server) => {
+    const { ms } = await exchange(
+      server,
+      "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc",
+    );
+    assert.ok(ms < 3000, `${ms} ms`);
+    await seen.promise;
+  }, { app, limits: SHORT });
+  // The adapter looks after an aborted body in further turns of the event loop.
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve));
+});
+
+Deno.test("stats server: a client that does not read its answer is closed at the deadline", async () => {
+  const size = 50_000_000;
+  const over = Promise.withResolvers<void>();
+  const app = new Hono<{ Bindings: HttpBindings }>();
+  app.get("/", (c) => {
+    c.env.outgoing.once("close", () => over.resolve());
+    return c.text("x".repeat(size));
+  });
+  await withServer(async (server) => {
+    using conn = await connect(server);
+    await send(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // The first bytes show that the answer is under way; then nothing is read until it is over.
+    await conn.read(new Uint8Array(1));
+    await over.promise;
+    const text = await readAll(conn);
+    assert.ok(text.length < size, "the server waited for the client");
+  }, { app, limits: SHORT });
+});
+
+Deno.test("stats server: an idle keep-alive connection is closed", async () => {
+  await withServer(async (server) => {
+    const { answer, ms } = await exchange(
+      server,
+      "GET /s/ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
+    assert.match(answer, /^HTTP\/1\.1 200 /);
+    assert.ok(ms < 4000, `${ms} ms`);
+  }, { limits: SHORT });
+});
+
+Deno.test("stats server: connections beyond the bound are closed, and there is room again later", async () => {
+  await withServer(async (server) => {
+    const held = [await connect(server), await connect(server)];
+    for (const conn of held) {
+      await send(conn, "GET /s/ping HTTP/1.1\r\nHost: localhost\r\n\r\n");
+      await conn.read(new Uint8Array(1000));
+    }
+    assert.equal((await exchange(server, `GET /s/ping HTTP/1.1\r\n${END}`)).answer, "");
+    for (const conn of held) conn.close();
+    let answer = "";
+    for (let i = 0; i < 100 && answer === ""; i++) {
+      ({ answer } = await exchange(server, `GET /s/ping HTTP/1.1\r\n${END}`));
+    }
+    assert.match(answer, /^HTTP\/1\.1 200 /);
+  }, { limits: { maxConnections: 2 } });
+});
+
+Deno.test("stats server: close ends idle connections at once and stalled answers after the grace", async () => {
+  const app = new Hono();
+  app.get("/", (c) => c.text("ok"));
+  app.get("/big", (c) => c.text("x".repeat(50_000_000)));
+  const server = await startStatsServer({
+    hostname: "127.0.0.1",
+    port: 0,
+    app,
+    limits: { closeGraceMs: 100 },
+  });
+  using idle = await connect(server);
+  await send(idle, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  await idle.read(new Uint8Array(1000));
+  using silent = await connect(server);
+  using stalled = await connect(server);
+  await send(stalled, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  await stalled.read(new Uint8Array(1));
+  const startMs = performance.now();
+  await Promise.all([server.close(), server.close(), readAll(idle), readAll(silent)]);
+  const ms = performance.now() - startMs;
+  assert.ok(ms < 2000, `${ms} ms`);
+  await assert.rejects(connect(server));
+});
+
+Deno.test("stats server: works with the permission to listen and nothing else", async () => {
+  const url = (path: string) => JSON.stringify(new URL(path, import.meta.url).href);
+  const script = await Deno.makeTempFile({ suffix: ".ts" });
+  try {
+    await Deno.writeTextFile(
+      script,
+      `import { createStatsApp } from ${url("./app.ts")};
+       import { startStatsServer } from ${url("./server.ts")};
+       const app = createStatsApp({
+         snapshot() { throw new Error(); }, conf: () => ({}), token: () => "", listenHost: "127.0.0.1",
+         readiness: () => ({ ready: true, failing: [] }), allowedHosts: () => [],
+       });
+       const server = await startStatsServer({ hostname: "127.0.0.1", port: 0, app });
+       const response = await fetch("http://127.0.0.1:" + server.addr.port + "/s/ping");
+       console.log(response.status, await response.text());
+       await server.close();`,
+    );
+    const config = new URL("../../deno.json", import.meta.url).pathname;
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-prompt", "--allow-net", `--config=${config}`, script],
+    }).output();
+    const text = new TextDecoder();
+    assert.equal(code, 0, text.decode(stderr));
+    assert.equal(text.decode(stdout), '200 {"status":"ok"}\n\n');
+  } finally {
+    await Deno.remove(script);
+  }
+});
