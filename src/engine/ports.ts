@@ -1,6 +1,7 @@
 // The engine's seams: what it asks of the parts around it.
 
 import type { PooledBuffer } from "../core/buffer_pool.ts";
+import type { Form } from "../proto/encoder.ts";
 
 /** A client's outgoing side, as the engine sees it. Implemented by every door. */
 export interface Subscriber {
@@ -12,6 +13,17 @@ export interface Subscriber {
   deliver(lines: PooledBuffer): void;
   /** Bytes that may be queued now for a subscriber who is catching up; 0 or less: wait. */
   replayRoom(): number;
+  /**
+   * How much of its bound waits for it, from 0 to 1; -1 when it has stopped taking bytes. `nowMs` is
+   * the monotonic clock.
+   */
+  backlog(nowMs: number): number;
   /** Cuts the subscriber off, because it fell behind what is kept for it. */
   cutOff(): void;
+}
+
+/** Who follows a channel: where its messages go, and in which form. */
+export interface Follower {
+  readonly subscriber: Subscriber;
+  readonly form: Form;
 }

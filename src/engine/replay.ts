@@ -28,16 +28,17 @@ export class Replay {
     readonly host: ReplayHost,
     readonly subscription: Subscription,
     readonly cursor: Cursor,
+    /** The replays of the same connection; this one is among them while it lasts. */
+    readonly siblings: Set<Replay>,
   ) {
     subscription.channel.catchingUp++;
-    subscription.session.replays.add(this);
+    siblings.add(this);
   }
 
   /** Delivers as much as the subscriber has room for. Called at first, and when it has drained. */
   pump(): void {
-    const { session, channel } = this.subscription;
-    const { subscriber } = session;
-    while (!session.closed) {
+    const { follower: { subscriber }, channel } = this.subscription;
+    while (this.siblings.has(this)) {
       const history = channel.history;
       if (history?.isLost(this.cursor)) {
         // What it still had to get is gone: better to say so than to leave a hole.
@@ -59,15 +60,15 @@ export class Replay {
 
   /** Ends the replay without turning live. */
   stop(): void {
-    if (!this.subscription.session.replays.delete(this)) return;
+    if (!this.siblings.delete(this)) return;
     this.subscription.channel.catchingUp--;
   }
 
   #deliverPiece(history: ChannelHistory, maxBytes: number): boolean {
-    const { session, channel } = this.subscription;
+    const { follower, channel } = this.subscription;
     const before = this.cursor.seq;
     let lines: PooledBuffer;
-    if (session.form === "text") {
+    if (follower.form === "text") {
       const piece = history.next(this.cursor, maxBytes);
       if (piece === undefined) return false;
       lines = copyOf(piece.lines);
@@ -82,7 +83,7 @@ export class Replay {
       lines = copyOf(encodeUtf8(text));
     }
     this.host.countDelivered(this.cursor.seq - before);
-    session.subscriber.deliver(lines);
+    follower.subscriber.deliver(lines);
     return true;
   }
 }

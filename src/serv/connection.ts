@@ -4,7 +4,7 @@ import { BufferPool } from "../core/buffer_pool.ts";
 import type { PooledBuffer } from "../core/buffer_pool.ts";
 import type { Logger } from "../core/logger.ts";
 import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
-import type { Turn } from "../core/turn.ts";
+import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Channel } from "../engine/channel.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -33,6 +33,18 @@ const MAX_WAITING_READ_BYTES = 16 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
+/** How fast a publisher is read where every subscriber of its channel is behind, bytes/ms. */
+const ALL_BEHIND_BYTES_PER_MS = 4 * 1024;
+/** The same where one subscriber is far behind: about 100 ms to catch up, then it is cut off. */
+const ONE_BEHIND_BYTES_PER_MS = 32 * 1024;
+/** What counts as behind, and as far behind, of `max_pending_bytes`. */
+const BEHIND = 1 / 4;
+const FAR_BEHIND = 1 / 2;
+/** How often it is looked whether somebody has caught up, ms. */
+const CATCH_UP_POLL_MS = 4;
+/** A subscriber whose socket has taken nothing for so long has stopped, ms. */
+const STOPPED_MS = 100;
+
 /** How long a half-closed connection waits for the client to close, ms. */
 const LINGER_MS = 1000;
 /** How long before the idle timeout a person is told, ms. */
@@ -121,7 +133,9 @@ export class Connection
 
   /** Reads and serves until the connection ends. Never throws. */
   async run(): Promise<void> {
+    const { turn } = this.#host;
     let size = FIRST_READ_BYTES;
+    let turnCount = -1;
     try {
       while (!this.isClosed) {
         const buffer = readBuffers.take(size);
@@ -134,6 +148,10 @@ export class Connection
         size = count === buffer.length
           ? MAX_READ_BYTES
           : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
+        // A flood is read in one microtask after the other; once a turn must do.
+        if (turn.count === turnCount) await nextTurn();
+        turnCount = turn.count;
+        if (this.#lastChannel !== null) await this.#holdBack(this.#lastChannel, count);
         await this.#serve(buffer.subarray(0, count));
         readBuffers.put(buffer);
         if (this.#isShuttingDown) this.#sayGoodbye();
@@ -143,6 +161,27 @@ export class Connection
       // Reset by the peer, or closed by us while the read waited.
       this.#host.logger.debug("read failed: {error}", { error, address: this.session.address });
       this.close(this.#reason);
+    }
+  }
+
+  /**
+   * A publisher can be read faster than anybody can read what it publishes, which would only have
+   * its subscribers cut off. Where all of a channel's subscribers are behind, it is read no faster
+   * than one of them catches up, or than {@link ALL_BEHIND_BYTES_PER_MS}, whichever is more; where
+   * one is far behind, no faster than {@link ONE_BEHIND_BYTES_PER_MS}, which is a short grace before
+   * the cut. A subscriber that has stopped taking bytes holds nobody back.
+   */
+  async #holdBack(channel: Channel, bytes: number): Promise<void> {
+    const startMs = performance.now();
+    let nowMs = startMs;
+    while (this.#state === "open") {
+      const { least, most } = channel.backlogs(nowMs);
+      if (most <= FAR_BEHIND && least <= BEHIND) return;
+      const rate = least > BEHIND ? ALL_BEHIND_BYTES_PER_MS : ONE_BEHIND_BYTES_PER_MS;
+      const leftMs = bytes / rate - (nowMs - startMs);
+      if (leftMs <= 0) return;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, CATCH_UP_POLL_MS)));
+      nowMs = performance.now();
     }
   }
 
@@ -351,6 +390,12 @@ export class Connection
   replayRoom(): number {
     if (this.#state !== "open") return 0;
     return (this.writer.maxPendingBytes >> 1) - this.writer.pending;
+  }
+
+  backlog(nowMs: number): number {
+    const { stalledSinceMs, pending, maxPendingBytes } = this.writer;
+    if (stalledSinceMs > 0 && nowMs - stalledSinceMs > STOPPED_MS) return -1;
+    return pending / maxPendingBytes;
   }
 
   cutOff(): void {
