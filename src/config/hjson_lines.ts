@@ -209,23 +209,22 @@ class Scanner {
     const at = this.#at;
     const first = this.#peek();
     if (first === '"' || first === "'") return this.#string(false);
+    // One past the last character of the name; white space may stand between it and the colon.
     let end = at;
     for (let i = at; i < this.#text.length; i++) {
       const ch = this.#text[i];
       if (ch === ":") {
         if (end === at) throw new ScanStop('a key is missing before the ":"', at);
-        const name = this.#text.slice(at, end);
-        if (i !== end && this.#text.slice(end, i).trim() === "" || i === end) {
-          this.#at = i;
-          return name;
-        }
+        this.#at = i;
+        return this.#text.slice(at, end);
       }
       if (ch <= " ") continue;
+      if ("{}[],".includes(ch)) throw new ScanStop(`a key is expected, and here is a "${ch}"`, i);
       if (end !== i) {
-        throw new ScanStop('a ":" is expected behind the key; a key with a space needs quotes', end);
-      }
-      if ("{}[],".includes(ch)) {
-        throw new ScanStop(`a key is expected, and here is a "${ch}"`, i);
+        throw new ScanStop(
+          'a ":" is expected behind the key; a key with a space needs quotes',
+          end,
+        );
       }
       end = i + 1;
     }
@@ -241,7 +240,7 @@ class Scanner {
     for (let i = start + 1; i < this.#text.length; i++) {
       const ch = this.#text[i];
       if (ch === quote) {
-        if (multiline && quote === "'" && value === "" && this.#text[i + 1] === "'" && i === start + 1) {
+        if (multiline && i === start + 1 && this.#text.startsWith("'''", start)) {
           return this.#multiline(start);
         }
         this.#at = i + 1;
@@ -277,14 +276,15 @@ class Scanner {
     if (end === -1) throw new ScanStop("the ''' is not closed", start);
     this.#at = end + 3;
     const indent = start - (this.#text.lastIndexOf("\n", start - 1) + 1);
-    const lines = this.#text.slice(start + 3, end).replaceAll("\r", "").split("\n");
+    const lines = this.#text.slice(start + 3, end).split("\n");
     const first = lines[0].replace(/^[\0-\x20]+/, "");
     const rest = lines.slice(1).map((line) => {
       let skip = 0;
       while (skip < indent && skip < line.length && line[skip] <= " ") skip++;
       return line.slice(skip);
     });
-    return (first === "" && rest.length > 0 ? rest : [first, ...rest]).join("\n").replace(/\n$/, "");
+    return (first === "" && rest.length > 0 ? rest : [first, ...rest]).join("\n")
+      .replaceAll("\r", "").replace(/\n$/, "");
   }
 
   /** A number, a word, or a string without quotes, which runs to the end of its line. */
@@ -320,8 +320,10 @@ class Scanner {
     }
     this.#at = end;
     const open = this.#open[this.#open.length - 1];
-    if (open !== undefined && open.swallowed === null && /[}\]]/.test(line)) {
-      open.swallowed = { at, path: [...this.#path] };
+    if (
+      open !== undefined && (open.bracket === "{" ? /\}[\]},]*\s*$/ : /\][\]},]*\s*$/).test(line)
+    ) {
+      open.swallowed ??= { at, path: [...this.#path] };
     }
     return { ...this.#place(at), kind: "string", quoted: false, text: line.trim() };
   }
@@ -329,7 +331,10 @@ class Scanner {
   #toEnd<T>(node: T): T {
     this.#skipWhite();
     if (this.#peek() === "") return node;
-    throw new ScanStop("the text goes on behind its end; is a closing bracket too early?", this.#at);
+    throw new ScanStop(
+      "the text goes on behind its end; is a closing bracket too early?",
+      this.#at,
+    );
   }
 
   #skipComma(): void {

@@ -3,7 +3,8 @@
 import { KEYS, type KeySpec } from "./keys.ts";
 import type { Raw, ValueType } from "./value_types.ts";
 
-export { GROUPS, KEYS, type KeySpec, RELOAD_NOT_YET, WITHOUT_EFFECT } from "./keys.ts";
+export { type Group, GROUPS, type KeySpec } from "./key_spec.ts";
+export { KEYS, RELOAD_NOT_YET, WITHOUT_EFFECT } from "./keys.ts";
 export type { App } from "./value_types.ts";
 export { isLoopback, isWildcard, type ListenAddr } from "./values.ts";
 

@@ -61,8 +61,33 @@ export interface ConnectionHost {
   readonly limits: ServLimits;
   readonly counters: ServCounters;
   readonly logger: Logger;
+  /** What all connections together may serve in one turn. */
+  readonly budget: ReadBudget;
   /** The connection has ended. */
   onClosed(connection: Connection, reason: CloseReason): void;
+}
+
+/**
+ * Bounds the bytes that are served in one turn over all connections: what many publishers send at
+ * once is written to its readers between turns, and does not pile up on them within one.
+ */
+export class ReadBudget {
+  #turnCount = -1;
+  #bytes = 0;
+
+  /** Takes `count` bytes of the turn's `2 * share`; false when they have to wait for the next turn. */
+  take(count: number, turnCount: number, share: number): boolean {
+    if (turnCount !== this.#turnCount) {
+      this.#turnCount = turnCount;
+      this.#bytes = 0;
+    } else if (this.#bytes + count > 2 * share) {
+      // A turn in which nothing is left to do does not end by itself: the waiting counts as one.
+      this.#turnCount = -1;
+      return false;
+    }
+    this.#bytes += count;
+    return true;
+  }
 }
 
 type State = "open" | "finishing" | "lingering" | "closed";
@@ -146,10 +171,11 @@ export class Connection
         this.bytesIn += count;
         this.#host.counters.bytesIn += count;
         size = count === buffer.length
-          ? MAX_READ_BYTES
+          ? this.#maxReadBytes()
           : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
         // A flood is read in one microtask after the other; once a turn must do.
         if (turn.count === turnCount) await nextTurn();
+        while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
         turnCount = turn.count;
         if (this.#lastChannel !== null) await this.#holdBack(this.#lastChannel, count);
         await this.#serve(buffer.subarray(0, count));
@@ -194,6 +220,11 @@ export class Connection
       else if (at === chunk.length) return;
       if (at === chunk.length) return;
     }
+  }
+
+  /** So little that a turn's messages, in whatever form, fit well into what may wait for a reader. */
+  #maxReadBytes(): number {
+    return Math.min(MAX_READ_BYTES, Math.max(FIRST_READ_BYTES, this.writer.maxPendingBytes >> 4));
   }
 
   #isBlocked(): boolean {

@@ -7,7 +7,7 @@ import type { Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
 import { commands } from "./commands/table.ts";
-import { Connection, type ConnectionHost } from "./connection.ts";
+import { Connection, type ConnectionHost, ReadBudget } from "./connection.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
 
 /** Settings of a {@link Server}. */
@@ -33,6 +33,7 @@ export class Server implements ConnectionHost {
   readonly limits: ServLimits;
   readonly counters: ServCounters = newServCounters();
   readonly logger: Logger;
+  readonly budget: ReadBudget = new ReadBudget();
   readonly connections: Set<Connection> = new Set();
 
   #listeners: Deno.TcpListener[] = [];

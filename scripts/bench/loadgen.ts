@@ -1,0 +1,146 @@
+// Compiles the load generator and runs it.
+
+import { findProgram, Processes } from "./processes.ts";
+import type { Row } from "./rows.ts";
+
+export const PROTOCOLS = ["pushd", "nats", "redis"] as const;
+export type Protocol = typeof PROTOCOLS[number];
+
+export interface Latencies {
+  p50: number;
+  p90: number;
+  p99: number;
+  p999: number;
+  max: number;
+}
+
+/** The line that the generator prints. Rates are those of the measured time, counts those of the whole run. */
+export interface Run {
+  published: number;
+  deliveries: number;
+  /** Measured time. */
+  seconds: number;
+  publishes_per_s: number;
+  deliveries_per_s: number;
+  /** Cores in use: 1 is one core all the time. */
+  generator_cpu: number;
+  server_cpu: number;
+  lost: number;
+  duplicated: number;
+  disordered: number;
+  corrupt: number;
+  /** Subscribers that the server disconnected. */
+  cut: number;
+  /** Error lines. */
+  errors: number;
+  /** Messages whose acknowledgement did not come. */
+  unanswered: number;
+  /** It ended because nothing came any more. */
+  stalled: boolean;
+  /** The first line that was not as it should be. */
+  problem?: string;
+  latency_us?: Latencies;
+  /** How late the generator itself sent. */
+  send_delay_us?: Latencies;
+}
+
+export interface RunOptions {
+  protocol: Protocol;
+  row: Row;
+  seconds: number;
+  warmupSeconds: number;
+  /** Messages per second; without it as fast as the window allows. */
+  rate?: number;
+  /** Without it the generator's own null server, which tells the generator's ceiling. */
+  server?: { port: number; pid: number };
+  /** Further arguments of the generator. */
+  extra?: string[];
+}
+
+/** No C compiler, or it failed; the message says what to do. */
+export class CompileError extends Error {
+  override readonly name = "CompileError";
+}
+
+/** The generator could not run to its end. */
+export class LoadgenError extends Error {
+  override readonly name = "LoadgenError";
+}
+
+export async function findCompiler(): Promise<string | null> {
+  for (const name of [Deno.env.get("CC") ?? "", "cc", "gcc", "clang"]) {
+    const path = name.includes("/") ? name : name === "" ? null : await findProgram(name);
+    if (path !== null) return path;
+  }
+  return null;
+}
+
+export class Loadgen {
+  private constructor(readonly path: string, readonly processes: Processes) {}
+
+  /** Compiles into the folder. Throws a {@link CompileError}. */
+  static async compile(folder: string, processes: Processes): Promise<Loadgen> {
+    if (Deno.build.os !== "linux") {
+      throw new CompileError(
+        `the load generator uses epoll and so needs Linux, not ${Deno.build.os}`,
+      );
+    }
+    const compiler = await findCompiler();
+    if (compiler === null) {
+      throw new CompileError(
+        "the load generator is written in C and no compiler was found: apt-get install gcc libc6-dev, " +
+          "or name one in CC",
+      );
+    }
+    const path = `${folder}/loadgen`;
+    const sources = ["loadgen.c", "null_server.c"].map((name) =>
+      new URL(name, import.meta.url).pathname
+    );
+    const args = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", path, ...sources];
+    const { success, stderr } = await processes.run(compiler, args);
+    if (!success) {
+      throw new CompileError(`${compiler} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
+    }
+    return new Loadgen(path, processes);
+  }
+
+  /** One run. What went wrong with messages is in the result; a {@link LoadgenError} is thrown for the rest. */
+  async run(options: RunOptions): Promise<Run> {
+    const { protocol, row, seconds, warmupSeconds, rate, server, extra = [] } = options;
+    const values = {
+      protocol,
+      publishers: row.publishers,
+      channels: row.channels,
+      subscribers: row.subscribers,
+      size: row.size,
+      seconds,
+      warmup: warmupSeconds,
+      ...(rate === undefined ? {} : { rate }),
+      ...(server === undefined ? {} : { port: server.port, "server-pid": server.pid }),
+    };
+    const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    if (server === undefined) args.push("--null");
+    const { code, stdout, stderr } = await this.processes.run(this.path, [...args, ...extra]);
+    if (code > 1 || stdout.length === 0) {
+      throw new LoadgenError(`${protocol} ${row.id}: ${new TextDecoder().decode(stderr).trim()}`);
+    }
+    return JSON.parse(new TextDecoder().decode(stdout)) as Run;
+  }
+}
+
+/** What was wrong with a run, for people; empty when nothing was. */
+export function faultsOf(run: Run): string {
+  const counts = {
+    lost: run.lost,
+    "got twice": run.duplicated,
+    "out of order": run.disordered,
+    changed: run.corrupt,
+    "subscribers cut off": run.cut,
+    "error lines": run.errors,
+    unanswered: run.unanswered,
+  };
+  const faults = Object.entries(counts).filter(([, n]) => n > 0).map(([what, n]) => `${n} ${what}`);
+  if (run.stalled) faults.push("stalled");
+  if (run.problem !== undefined) faults.push(`first: ${run.problem}`);
+  return faults.join(", ");
+}

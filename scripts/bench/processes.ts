@@ -1,0 +1,89 @@
+// The processes that a benchmark starts, so that it ends exactly these.
+
+/** How long a process may take to end by itself after SIGTERM, ms. */
+const PATIENCE_MS = 3000;
+
+export interface LoggedProcess {
+  pid: number;
+  logPath: string;
+  /** Resolves when the process has ended. */
+  ended: Promise<void>;
+}
+
+export class Processes {
+  readonly #running = new Set<Deno.ChildProcess>();
+  #stopped = false;
+
+  /** Runs a program to its end and returns what it printed. */
+  async run(path: string, args: string[]): Promise<Deno.CommandOutput> {
+    const child = this.#spawn(path, { args, stdout: "piped", stderr: "piped" });
+    const output = await child.output();
+    this.#running.delete(child);
+    return output;
+  }
+
+  /** Starts a server whose output goes to a file. */
+  start(
+    path: string,
+    options: { args: string[]; cwd: string; env?: Record<string, string>; logPath: string },
+  ): LoggedProcess {
+    const { args, cwd, env, logPath } = options;
+    const child = this.#spawn(path, {
+      args,
+      cwd,
+      stdout: "piped",
+      stderr: "piped",
+      ...(env === undefined ? {} : { env, clearEnv: true }),
+    });
+    const open = () => Deno.open(logPath, { create: true, append: true });
+    const outputs = [child.stdout, child.stderr].map(async (stream) =>
+      await stream.pipeTo((await open()).writable)
+    );
+    const ended = Promise.all([child.status, ...outputs]).then(() => {
+      this.#running.delete(child);
+    });
+    return { pid: child.pid, logPath, ended };
+  }
+
+  /** Ends what still runs; afterwards nothing can be started any more. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all([...this.#running].map(endChild));
+    this.#running.clear();
+  }
+
+  #spawn(path: string, options: Deno.CommandOptions): Deno.ChildProcess {
+    if (this.#stopped) throw new Error(`${path} is not started: the benchmark is stopping`);
+    const child = new Deno.Command(path, { stdin: "null", ...options }).spawn();
+    this.#running.add(child);
+    return child;
+  }
+}
+
+async function endChild(child: Deno.ChildProcess): Promise<void> {
+  signal(child, "SIGTERM");
+  const timer = setTimeout(() => signal(child, "SIGKILL"), PATIENCE_MS);
+  await child.status;
+  clearTimeout(timer);
+}
+
+function signal(child: Deno.ChildProcess, name: Deno.Signal): void {
+  try {
+    child.kill(name);
+  } catch (error) {
+    // It has ended in the meantime.
+    if (!(error instanceof TypeError) && !(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/** Where a program is, or null. Debian keeps servers where a user's PATH may not look. */
+export async function findProgram(name: string): Promise<string | null> {
+  const folders = (Deno.env.get("PATH") ?? "").split(":").concat("/usr/local/sbin", "/usr/sbin");
+  for (const folder of folders) {
+    if (folder === "") continue;
+    const path = `${folder}/${name}`;
+    const info = await Deno.stat(path).catch(() => null);
+    if (info?.isFile && ((info.mode ?? 0) & 0o111) !== 0) return path;
+  }
+  return null;
+}

@@ -1,0 +1,154 @@
+// From the figures of single runs to medians, spreads, ratios, and a text for people.
+
+import type { Latencies, Protocol, Run } from "./loadgen.ts";
+import { type Row, rowTitle } from "./rows.ts";
+
+export interface Summary {
+  median: number;
+  min: number;
+  max: number;
+}
+
+export interface ServerReport {
+  deliveries_per_s: Summary;
+  /** Cores in use. */
+  server_cpu: number;
+  generator_cpu: number;
+  /** What the generator reaches against a server that does nothing else than its part of the protocol. */
+  ceiling_deliveries_per_s: number;
+  /** The generator, not the server, may have been what was measured. */
+  generator_limited: boolean;
+  runs: Run[];
+}
+
+export interface RowReport {
+  row: Row;
+  servers: Partial<Record<Protocol, ServerReport>>;
+  /** pushd's deliveries divided by those of the other in the same round. */
+  pushd_ratio: Partial<Record<Protocol, Summary>>;
+}
+
+export interface LatencyReport {
+  row: Row;
+  deliveries_per_s: number;
+  servers: Partial<
+    Record<Protocol, { latency_us: Latencies; send_delay_us: Latencies; runs: Run[] }>
+  >;
+}
+
+/** Above these the generator had too little left for the server to be what was measured. */
+const MAX_GENERATOR_CPU = 0.9, MAX_SHARE_OF_CEILING = 0.7;
+
+export function median(values: readonly number[]): number {
+  if (values.length === 0) throw new RangeError("there is no median of nothing");
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+export function summarize(values: readonly number[]): Summary {
+  return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
+}
+
+/**
+ * The ratio of the medians, and the extremes of the ratios within one round: runs of one round stand next
+ * to each other in time, so what slowed the whole machine down slowed both.
+ */
+export function ratio(ours: readonly number[], theirs: readonly number[]): Summary {
+  if (ours.length !== theirs.length) throw new RangeError("a ratio needs as many runs of both");
+  const rounds = ours.map((figure, i) => figure / theirs[i]);
+  return { ...summarize(rounds), median: median(ours) / median(theirs) };
+}
+
+export function reportServer(runs: Run[], ceiling: number): ServerReport {
+  const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
+  const generatorCpu = median(runs.map((run) => run.generator_cpu));
+  return {
+    deliveries_per_s: deliveries,
+    server_cpu: median(runs.map((run) => run.server_cpu)),
+    generator_cpu: generatorCpu,
+    ceiling_deliveries_per_s: ceiling,
+    generator_limited: generatorCpu > MAX_GENERATOR_CPU ||
+      deliveries.median > MAX_SHARE_OF_CEILING * ceiling,
+    runs,
+  };
+}
+
+export function reportRow(
+  row: Row,
+  measured: readonly { protocol: Protocol; runs: Run[]; ceiling: number }[],
+): RowReport {
+  const report: RowReport = { row, servers: {}, pushd_ratio: {} };
+  for (const { protocol, runs, ceiling } of measured) {
+    report.servers[protocol] = reportServer(runs, ceiling);
+  }
+  const ours = report.servers.pushd?.runs;
+  for (const { protocol, runs } of measured) {
+    if (ours === undefined || protocol === "pushd") continue;
+    report.pushd_ratio[protocol] = ratio(figures(ours), figures(runs));
+  }
+  return report;
+}
+
+function figures(runs: readonly Run[]): number[] {
+  return runs.map((run) => run.deliveries_per_s);
+}
+
+/** Three significant digits: `19.2 M`, `961 k`, `52.0 k`. */
+export function formatCount(value: number): string {
+  for (const [unit, size] of [[" M", 1e6], [" k", 1e3]] as const) {
+    // From where three digits would be rounded up to this unit.
+    if (value >= size * 0.9995) return threeDigits(value / size) + unit;
+  }
+  return String(Math.round(value));
+}
+
+function threeDigits(value: number): string {
+  return value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2);
+}
+
+export function formatRatio({ median, min, max }: Summary): string {
+  return `${threeDigits(median)}× (${threeDigits(min)}–${threeDigits(max)})`;
+}
+
+export function formatRow(report: RowReport): string {
+  const lines = Object.entries(report.servers).map(([protocol, server]) => {
+    const { median, min, max } = server.deliveries_per_s;
+    return [
+      `  ${protocol.padEnd(5)}`,
+      formatCount(median).padStart(7),
+      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      `cpu ${server.server_cpu.toFixed(2)}, generator ${server.generator_cpu.toFixed(2)}`,
+      `ceiling ${formatCount(server.ceiling_deliveries_per_s).padStart(6)}`,
+      server.generator_limited ? "(the generator was the limit)" : "",
+    ].join("  ").trimEnd();
+  });
+  const ratios = Object.entries(report.pushd_ratio).map(([protocol, summary]) =>
+    `${formatRatio(summary)} ${protocol}`
+  );
+  if (ratios.length > 0) lines.push(`  pushd is ${ratios.join(", ")}`);
+  return `${rowTitle(report.row)}\n${lines.join("\n")}\n`;
+}
+
+export function formatLatency(report: LatencyReport): string {
+  const lines = Object.entries(report.servers).map(([protocol, { latency_us, send_delay_us }]) => {
+    const { p50, p90, p99, p999, max } = latency_us;
+    const parts = Object.entries({ p50, p90, p99, "p99.9": p999, max }).map(([name, us]) =>
+      `${name} ${formatMicros(us).padStart(7)}`
+    );
+    const own = `generator late by p99 ${formatMicros(send_delay_us.p99)}`;
+    return `  ${protocol.padEnd(5)}  ${parts.join("  ")}  (${own})`;
+  });
+  const rate = formatCount(report.deliveries_per_s);
+  return `${rowTitle(report.row)} at ${rate} deliveries/s\n${lines.join("\n")}\n`;
+}
+
+function formatMicros(us: number): string {
+  return us >= 999.5 ? `${threeDigits(us / 1000)} ms` : `${us.toFixed(0)} µs`;
+}
+
+/** The median of each percentile over several runs. */
+export function medianLatencies(runs: readonly Latencies[]): Latencies {
+  const of = (key: keyof Latencies) => median(runs.map((run) => run[key]));
+  return { p50: of("p50"), p90: of("p90"), p99: of("p99"), p999: of("p999"), max: of("max") };
+}
