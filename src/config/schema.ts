@@ -1,6 +1,7 @@
 // The typed configuration that the key table describes, its defaults, and the text form of its values.
 
-import { KEYS, type KeySpec } from "./keys.ts";
+import type { KeySpec } from "./key_spec.ts";
+import { KEYS } from "./keys.ts";
 import type { Raw, ValueType } from "./value_types.ts";
 
 export { type Group, GROUPS, type KeySpec } from "./key_spec.ts";
@@ -87,9 +88,4 @@ export function valueOf(config: Config, name: KeyName): unknown {
   const [first, leaf] = name.split(".");
   const value: unknown = config[first as keyof Config];
   return leaf === undefined ? value : (value as Record<string, unknown>)[leaf];
-}
-
-/** The text form of a key's default, as the file would say it. */
-export function defaultText(name: KeyName): Raw {
-  return specOf(name).default;
 }

@@ -27,6 +27,8 @@ export interface ValueType<T> {
   readonly takes: string;
   /** Whether the key holds one value, or a list. */
   readonly list: boolean;
+  /** Whether a text of digits alone stands for a number. */
+  readonly digits?: boolean;
   /** Keys of the objects in the list, where it is one of objects. */
   readonly itemKeys?: readonly string[];
   /** The text form of a value. */
@@ -73,7 +75,8 @@ export function duration(
     if (ms > maxMs) throw new ValueFault(`too long; write ${formatDuration(maxMs)} or less`);
     return ms;
   };
-  return scalar(zero ? "a duration, or 0" : "a duration", parse, formatDuration);
+  const takes = zero ? "a duration, or 0" : "a duration";
+  return { ...scalar(takes, parse, formatDuration), digits: true };
 }
 
 /** A size in bytes. */
@@ -85,7 +88,7 @@ export function size(min: number, max: number): ValueType<number> {
     }
     return bytes;
   };
-  return scalar("a size", parse, formatSize);
+  return { ...scalar("a size", parse, formatSize), digits: true };
 }
 
 /** A whole number. */
@@ -95,7 +98,7 @@ export function count(min: number, max = 1_000_000_000): ValueType<number> {
     if (value < min || value > max) throw new ValueFault(`out of range; write ${min} to ${max}`);
     return value;
   };
-  return scalar("a number", parse);
+  return { ...scalar("a number", parse), digits: true };
 }
 
 /** As {@link count}, or not set, which is null. */
@@ -105,6 +108,7 @@ export function optionalCount(min: number, max: number): ValueType<number | null
     schema: schema.transform((value): number | null => value),
     takes,
     list: false,
+    digits: true,
     format: (value) => value === null ? null : `${value}`,
   };
 }
@@ -136,11 +140,12 @@ export function oneOf<const W extends string>(...words: W[]): ValueType<W> {
 /** One of a few whole numbers. */
 export function oneOfCounts<const N extends number>(...counts: N[]): ValueType<N> {
   const takes = counts.join(" or ");
-  return scalar(takes, (text) => {
+  const type = scalar(takes, (text) => {
     const value = counts.find((known) => `${known}` === text);
     if (value === undefined) throw new ValueFault(`write ${takes}`);
     return value;
   });
+  return { ...type, digits: true };
 }
 
 /** Any text; `parse` checks it. Where `empty` is set, `""` passes unchecked. */

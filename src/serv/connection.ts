@@ -1,28 +1,17 @@
-// One client connection: reads requests, carries them out in order, and knows when to close.
+// One client connection: reads, hands the bytes to its requests, writes, and knows when to close.
 
-import { BufferPool } from "../core/buffer_pool.ts";
-import type { PooledBuffer } from "../core/buffer_pool.ts";
+import { BufferPool, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Logger } from "../core/logger.ts";
 import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
 import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
-import type { Channel } from "../engine/channel.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Subscriber } from "../engine/ports.ts";
 import type { Session } from "../engine/session.ts";
-import { CR, decodeUtf8, equalBytes, isUtf8 } from "../proto/bytes.ts";
-import { type ErrorCode, WireError } from "../proto/errors.ts";
-import { checkName } from "../proto/names.ts";
-import { Parser, type ParserEvents } from "../proto/parser.ts";
-import { isHttpLine, parseRequest, shorten } from "../proto/request.ts";
-import type { CommandContext } from "./commands/command.ts";
-import { commands } from "./commands/table.ts";
-import {
-  type CloseReason,
-  MAX_LINE_BYTES_BEFORE_AUTH,
-  type ServCounters,
-  type ServLimits,
-} from "./limits.ts";
+import type { ErrorCode } from "../proto/errors.ts";
+import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
+import { holdBack, type ReadBudget } from "./pace.ts";
+import { type RequestHost, Requests } from "./requests.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
 /** A silent connection waits for its next bytes in a buffer of this size. */
@@ -33,15 +22,6 @@ const MAX_WAITING_READ_BYTES = 16 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
-/** How fast a publisher is read where every subscriber of its channel is behind, bytes/ms. */
-const ALL_BEHIND_BYTES_PER_MS = 4 * 1024;
-/** The same where one subscriber is far behind: about 100 ms to catch up, then it is cut off. */
-const ONE_BEHIND_BYTES_PER_MS = 32 * 1024;
-/** What counts as behind, and as far behind, of `max_pending_bytes`. */
-const BEHIND = 1 / 4;
-const FAR_BEHIND = 1 / 2;
-/** How often it is looked whether somebody has caught up, ms. */
-const CATCH_UP_POLL_MS = 4;
 /** A subscriber whose socket has taken nothing for so long has stopped, ms. */
 const STOPPED_MS = 100;
 
@@ -67,34 +47,10 @@ export interface ConnectionHost {
   onClosed(connection: Connection, reason: CloseReason): void;
 }
 
-/**
- * Bounds the bytes that are served in one turn over all connections: what many publishers send at
- * once is written to its readers between turns, and does not pile up on them within one.
- */
-export class ReadBudget {
-  #turnCount = -1;
-  #bytes = 0;
-
-  /** Takes `count` bytes of the turn's `2 * share`; false when they have to wait for the next turn. */
-  take(count: number, turnCount: number, share: number): boolean {
-    if (turnCount !== this.#turnCount) {
-      this.#turnCount = turnCount;
-      this.#bytes = 0;
-    } else if (this.#bytes + count > 2 * share) {
-      // A turn in which nothing is left to do does not end by itself: the waiting counts as one.
-      this.#turnCount = -1;
-      return false;
-    }
-    this.#bytes += count;
-    return true;
-  }
-}
-
 type State = "open" | "finishing" | "lingering" | "closed";
 
 /** Serves one client, from accept to close. */
-export class Connection
-  implements Subscriber, WriterOwner, ParserEvents, CommandContext, WheelEntry {
+export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEntry {
   // The timing wheel's.
   prev: WheelEntry | null = null;
   next: WheelEntry | null = null;
@@ -108,19 +64,11 @@ export class Connection
 
   #host: ConnectionHost;
   #conn: Deno.Conn;
-  #parser: Parser;
+  #requests: Requests;
   #state: State = "open";
   #reason: CloseReason = "client";
-  /** The channel of the last `pub`: most connections publish to one. */
-  #lastChannel: Channel | null = null;
 
   #inputEnded = false;
-  /** A command under way that the next request waits for. */
-  #busy = false;
-  /** Until when publishing is held back, monotonic ms. */
-  #throttledUntilMs = 0;
-  #publishTokens = 0;
-  #tokensAtMs = 0;
   /** Continues the read loop once nothing blocks it. */
   #resume: (() => void) | null = null;
 
@@ -134,7 +82,7 @@ export class Connection
     this.#conn = conn;
     this.session = host.engine.openSession(this, address);
     this.writer = new Writer(conn, host.turn, this, host.limits.maxPendingBytes);
-    this.#parser = new Parser(this, this.#maxLineBytes());
+    this.#requests = new Requests(this);
     this.#scheduleBy(this.#nextDueMs());
   }
 
@@ -144,6 +92,14 @@ export class Connection
 
   get auth(): Auth {
     return this.#host.auth;
+  }
+
+  get counters(): ServCounters {
+    return this.#host.counters;
+  }
+
+  get logger(): Logger {
+    return this.#host.logger;
   }
 
   get limits(): ServLimits {
@@ -177,7 +133,8 @@ export class Connection
         if (turn.count === turnCount) await nextTurn();
         while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
         turnCount = turn.count;
-        if (this.#lastChannel !== null) await this.#holdBack(this.#lastChannel, count);
+        const channel = this.#requests.lastChannel;
+        if (channel !== null) await holdBack(channel, count, () => this.#state === "open");
         await this.#serve(buffer.subarray(0, count));
         readBuffers.put(buffer);
         if (this.#isShuttingDown) this.#sayGoodbye();
@@ -190,32 +147,11 @@ export class Connection
     }
   }
 
-  /**
-   * A publisher can be read faster than anybody can read what it publishes, which would only have
-   * its subscribers cut off. Where all of a channel's subscribers are behind, it is read no faster
-   * than one of them catches up, or than {@link ALL_BEHIND_BYTES_PER_MS}, whichever is more; where
-   * one is far behind, no faster than {@link ONE_BEHIND_BYTES_PER_MS}, which is a short grace before
-   * the cut. A subscriber that has stopped taking bytes holds nobody back.
-   */
-  async #holdBack(channel: Channel, bytes: number): Promise<void> {
-    const startMs = performance.now();
-    let nowMs = startMs;
-    while (this.#state === "open") {
-      const { least, most } = channel.backlogs(nowMs);
-      if (most <= FAR_BEHIND && least <= BEHIND) return;
-      const rate = least > BEHIND ? ALL_BEHIND_BYTES_PER_MS : ONE_BEHIND_BYTES_PER_MS;
-      const leftMs = bytes / rate - (nowMs - startMs);
-      if (leftMs <= 0) return;
-      await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, CATCH_UP_POLL_MS)));
-      nowMs = performance.now();
-    }
-  }
-
   /** Carries out the requests of one read, waiting where something blocks. */
   async #serve(chunk: Uint8Array): Promise<void> {
     let at = 0;
     while (this.#state === "open") {
-      at = this.#parser.push(chunk, at);
+      at = this.#requests.push(chunk, at);
       if (this.#isBlocked()) await this.#unblocked();
       else if (at === chunk.length) return;
       if (at === chunk.length) return;
@@ -228,8 +164,7 @@ export class Connection
   }
 
   #isBlocked(): boolean {
-    return this.#state === "open" &&
-      (this.#busy || this.#throttledUntilMs > 0 || this.writer.pending > this.#highWater());
+    return this.#state === "open" && (this.#requests.isBusy || this.isFull);
   }
 
   async #unblocked(): Promise<void> {
@@ -240,15 +175,18 @@ export class Connection
     this.#lastReadMs = performance.now();
   }
 
-  #wake(): void {
+  /** Continues reading, unless something still blocks it. */
+  wake(): void {
     const resume = this.#resume;
     if (resume === null || this.#isBlocked()) return;
     this.#resume = null;
     resume();
   }
 
-  #highWater(): number {
-    return Math.min(MAX_HIGH_WATER_BYTES, this.writer.maxPendingBytes >> 2);
+  /** Whether so much waits for the client that its next request has to wait, too. */
+  get isFull(): boolean {
+    const { pending, maxPendingBytes } = this.writer;
+    return pending > MAX_HIGH_WATER_BYTES || pending > maxPendingBytes >> 2;
   }
 
   #endOfInput(): void {
@@ -256,126 +194,8 @@ export class Connection
     if (this.#state === "lingering") {
       this.close(this.#reason);
     } else if (this.#state === "open" && this.session.replays.size === 0) {
-      this.#finish("client");
+      this.finish("client");
     }
-  }
-
-  // ---- requests (called by the parser) -----------------------------------------------------
-
-  onPub(
-    bytes: Uint8Array,
-    nameStart: number,
-    nameEnd: number,
-    end: number,
-    utf8: boolean,
-  ): void {
-    const { engine, session, writer } = this;
-    this.#host.counters.commands.pub++;
-    try {
-      if (this.#needsAuth()) throw needAuth("pub");
-      let channel = this.#lastChannel;
-      if (
-        channel === null || channel.forgotten || channel.app !== session.app ||
-        !equalBytes(channel.nameBytes, bytes, nameStart, nameEnd)
-      ) {
-        checkName(bytes, nameStart, nameEnd, "channel");
-        checkMessage(bytes, nameEnd + 1, end, utf8);
-        channel = this.#lastChannel = engine.channelFor(session, bytes, nameStart, nameEnd);
-      } else {
-        checkMessage(bytes, nameEnd + 1, end, utf8);
-      }
-      engine.publish(session, channel, bytes, nameEnd + 1, end);
-      writer.queuePublished(engine.timestampDigits);
-    } catch (error) {
-      this.#refuse(error);
-    }
-    if (this.limits.maxPublishesPerSecond > 0) this.#throttle();
-    if (writer.pending > this.#highWater()) this.#parser.halt();
-  }
-
-  onLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
-    // A line that is not text is shown to nobody; its words are looked at as far as they are valid.
-    const line = decodeLine(bytes, start, end, utf8);
-    const { command: name, words } = parseRequest(line);
-    const command = commands.get(name);
-    if (command === undefined) {
-      this.#unknownCommand(line, name);
-      return;
-    }
-    this.#host.counters.commands[name]++;
-    try {
-      if (this.#needsAuth() && !command.beforeAuth) throw needAuth(name);
-      if (!utf8) throw new WireError("bad-argument", `${name}: the line is not valid UTF-8`);
-      const running = command.run(this, words);
-      if (running !== undefined) this.#awaitCommand(running);
-    } catch (error) {
-      this.#refuse(error);
-    }
-    if (this.writer.pending > this.#highWater()) this.#parser.halt();
-  }
-
-  onTooLong(): void {
-    this.replyError(
-      "line-too-long",
-      `a line may have ${this.#parser.maxLineBytes} bytes; this one was dropped`,
-    );
-    if (this.writer.pending > this.#highWater()) this.#parser.halt();
-  }
-
-  #unknownCommand(line: string, name: string): void {
-    const isHttp = isHttpLine(line);
-    const hint = isHttp
-      ? "this port does not speak HTTP; goodbye"
-      : line.startsWith(" ")
-      ? "a line begins with its command, without a space in front"
-      : `"${shorten(name)}" is no command; help names them all`;
-    this.replyError("unknown-command", hint);
-    if (isHttp) this.#finish("http");
-    if (this.writer.pending > this.#highWater()) this.#parser.halt();
-  }
-
-  #awaitCommand(running: Promise<void>): void {
-    this.#busy = true;
-    this.#parser.halt();
-    running.catch((error) => this.#refuse(error)).finally(() => {
-      this.#busy = false;
-      this.#wake();
-    });
-  }
-
-  #refuse(error: unknown): void {
-    if (error instanceof WireError) {
-      this.replyError(error.code, error.message);
-      return;
-    }
-    this.#host.logger.error("a command failed: {error}", { error });
-    this.close("failed");
-  }
-
-  /** Publishing more than the allowed rate is paid for by a pause. */
-  #throttle(): void {
-    const perSecond = this.limits.maxPublishesPerSecond;
-    const now = performance.now();
-    const earned = (now - this.#tokensAtMs) * perSecond / 1000;
-    this.#publishTokens = Math.min(perSecond, this.#publishTokens + earned) - 1;
-    this.#tokensAtMs = now;
-    if (this.#publishTokens >= 1) return;
-    const waitMs = Math.max(1, (1 - this.#publishTokens) * 1000 / perSecond);
-    this.#throttledUntilMs = now + waitMs;
-    this.#parser.halt();
-    setTimeout(() => {
-      this.#throttledUntilMs = 0;
-      this.#wake();
-    }, waitMs);
-  }
-
-  #needsAuth(): boolean {
-    return this.auth.required && !this.session.authenticated;
-  }
-
-  #maxLineBytes(): number {
-    const { maxLineBytes } = this.limits;
-    return this.#needsAuth() ? Math.min(maxLineBytes, MAX_LINE_BYTES_BEFORE_AUTH) : maxLineBytes;
   }
 
   // ---- what commands may do ----------------------------------------------------------------
@@ -396,12 +216,11 @@ export class Connection
 
   authenticated(): void {
     this.session.authenticated = true;
-    this.#lastChannel = null;
-    this.#parser.maxLineBytes = this.#maxLineBytes();
+    this.#requests.authenticated();
   }
 
   quit(): void {
-    this.#finish("quit");
+    this.finish("quit");
   }
 
   refused(command: string, reason: string): void {
@@ -442,9 +261,9 @@ export class Connection
   onDrained(): void {
     if (this.session.replays.size > 0) {
       this.engine.pumpReplays(this.session);
-      if (this.#inputEnded && this.session.replays.size === 0) this.#finish("client");
+      if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
     }
-    this.#wake();
+    this.wake();
   }
 
   onOverflow(): void {
@@ -475,24 +294,24 @@ export class Connection
   // ---- ending ------------------------------------------------------------------------------
 
   /** Takes no more requests; what is queued is written, then the door closes. */
-  #finish(reason: CloseReason): void {
+  finish(reason: CloseReason): void {
     if (this.#state !== "open") return;
     this.#state = "finishing";
     this.#reason = reason;
-    this.#parser.halt();
+    this.#requests.halt();
     // What was published before this moment is still delivered.
     this.engine.closeBatches(this.session);
     this.engine.closeSession(this.session);
     this.writer.end();
-    this.#wake();
+    this.wake();
   }
 
   /** Drops what is queued and ends with an `ERROR` line, as far as the socket takes it. */
   #cutOff(reason: CloseReason & ErrorCode, explanation: string): void {
-    if (this.#state !== "open" && this.#state !== "finishing") return;
+    if (this.#state !== "open") return;
     this.#state = "finishing";
     this.#reason = reason;
-    this.#parser.halt();
+    this.#requests.halt();
     const { counters } = this.#host;
     if (reason === "slow-consumer") counters.slowConsumers++;
     counters.errors[reason] = (counters.errors[reason] ?? 0) + 1;
@@ -504,7 +323,7 @@ export class Connection
     this.writer.cut(`ERROR ${reason} ${explanation}`);
     // Not now: this may be in the middle of a channel's fan-out.
     this.#host.turn.addSink({ endTurn: () => this.engine.closeSession(this.session) });
-    this.#wake();
+    this.wake();
   }
 
   /** Orderly stop of the server: answers what has been read, then says so and closes. */
@@ -517,13 +336,13 @@ export class Connection
 
   #sayGoodbye(): void {
     this.replyError("shutting-down", "the server is stopping; come back soon");
-    this.#finish("shutting-down");
+    this.finish("shutting-down");
   }
 
   /** Refuses a connection that was just accepted. */
   refuse(explanation: string): void {
     this.replyError("too-busy", explanation);
-    this.#finish("too-busy");
+    this.finish("too-busy");
   }
 
   /** Closes at once. Idempotent. */
@@ -533,7 +352,7 @@ export class Connection
     this.engine.closeSession(this.session);
     this.#host.wheel.cancel(this);
     this.writer.close();
-    this.#wake();
+    this.wake();
     try {
       this.#conn.close();
     } catch {
@@ -564,7 +383,7 @@ export class Connection
     }
     if (this.#state === "open" && this.#isLateToAuthenticate(nowMs)) {
       this.replyError("need-auth", `not authenticated within auth_timeout`);
-      this.#finish("auth-timeout");
+      this.finish("auth-timeout");
     } else if (this.#state === "open") {
       this.#checkIdle(nowMs);
     }
@@ -572,7 +391,7 @@ export class Connection
   }
 
   #isLateToAuthenticate(nowMs: number): boolean {
-    return this.#needsAuth() && nowMs - this.connectedAtMs >= this.limits.authTimeoutMs;
+    return this.#requests.needsAuth && nowMs - this.connectedAtMs >= this.limits.authTimeoutMs;
   }
 
   /** When the client was last heard of: while we do not read it, that is now. */
@@ -586,7 +405,7 @@ export class Connection
     const idleMs = nowMs - this.#heardAtMs(nowMs);
     if (idleMs >= sessionTimeoutMs) {
       this.replyError("idle-timeout", `nothing came from you for ${seconds(sessionTimeoutMs)}`);
-      this.#finish("idle-timeout");
+      this.finish("idle-timeout");
     } else if (!this.#noted && idleMs >= noteAfterMs(sessionTimeoutMs)) {
       this.#noted = true;
       if (this.session.form === "json") return;
@@ -606,7 +425,7 @@ export class Connection
       due = Math.min(due, writer.stalledSinceMs + limits.writeTimeoutMs);
     }
     if (this.#state !== "open") return due;
-    if (this.#needsAuth()) due = Math.min(due, this.connectedAtMs + limits.authTimeoutMs);
+    if (this.#requests.needsAuth) due = Math.min(due, this.connectedAtMs + limits.authTimeoutMs);
     if (limits.sessionTimeoutMs > 0) {
       const heardMs = this.#heardAtMs(performance.now());
       const afterMs = this.#noted ? limits.sessionTimeoutMs : noteAfterMs(limits.sessionTimeoutMs);
@@ -622,21 +441,4 @@ function noteAfterMs(sessionTimeoutMs: number): number {
 
 function seconds(ms: number): string {
   return ms >= 10_000 ? `${Math.round(ms / 1000)}s` : `${Math.round(ms / 100) / 10}s`;
-}
-
-function needAuth(command: string): WireError {
-  return new WireError("need-auth", `authenticate first (auth, auth_server) to use ${command}`);
-}
-
-function checkMessage(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
-  if (start >= end) throw new WireError("bad-message", "the message is empty");
-  if (!utf8 && !isUtf8(bytes, start, end)) {
-    throw new WireError("bad-message", "the message is not valid UTF-8");
-  }
-  if (bytes[end - 1] === CR) throw new WireError("bad-message", "the message ends in CR");
-}
-
-function decodeLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): string {
-  const line = bytes.subarray(start, end);
-  return utf8 ? decodeUtf8(line) : String.fromCharCode(...line.subarray(0, 64));
 }

@@ -7,8 +7,9 @@ import type { Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
 import { commands } from "./commands/table.ts";
-import { Connection, type ConnectionHost, ReadBudget } from "./connection.ts";
+import { Connection, type ConnectionHost } from "./connection.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
+import { ReadBudget } from "./pace.ts";
 
 /** Settings of a {@link Server}. */
 export interface ServerOptions {

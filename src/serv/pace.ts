@@ -1,0 +1,62 @@
+// How fast clients are read: no faster than others can be written to.
+
+import type { Channel } from "../engine/channel.ts";
+
+/** How fast a publisher is read where every subscriber of its channel is behind, bytes/ms. */
+const ALL_BEHIND_BYTES_PER_MS = 4 * 1024;
+/** The same where one subscriber is far behind: about 100 ms to catch up, then it is cut off. */
+const ONE_BEHIND_BYTES_PER_MS = 32 * 1024;
+/** What counts as behind, and as far behind, of `max_pending_bytes`. */
+const BEHIND = 1 / 4;
+const FAR_BEHIND = 1 / 2;
+/** How often it is looked whether somebody has caught up, ms. */
+const CATCH_UP_POLL_MS = 4;
+
+/**
+ * Bounds the bytes that are served in one turn over all connections: what many publishers send at
+ * once is written to its readers between turns, and does not pile up on them within one.
+ */
+export class ReadBudget {
+  #turnCount = -1;
+  #bytes = 0;
+
+  /** Takes `count` bytes of the turn's `2 * share`; false when they have to wait for the next turn. */
+  take(count: number, turnCount: number, share: number): boolean {
+    if (turnCount !== this.#turnCount) {
+      this.#turnCount = turnCount;
+      this.#bytes = 0;
+    } else if (this.#bytes + count > 2 * share) {
+      // A turn in which nothing is left to do does not end by itself: the waiting counts as one.
+      this.#turnCount = -1;
+      return false;
+    }
+    this.#bytes += count;
+    return true;
+  }
+}
+
+/**
+ * A publisher can be read faster than anybody can read what it publishes, which would only have its
+ * subscribers cut off. Before `bytes` of a publisher to `channel` are served: where all of the
+ * channel's subscribers are behind, waits until one of them has caught up, or as long as
+ * {@link ALL_BEHIND_BYTES_PER_MS} says, whichever is shorter; where one is far behind, in the same
+ * way by {@link ONE_BEHIND_BYTES_PER_MS}, which is a short grace before the cut. A subscriber that
+ * has stopped taking bytes holds nobody back.
+ */
+export async function holdBack(
+  channel: Channel,
+  bytes: number,
+  isOpen: () => boolean,
+): Promise<void> {
+  const startMs = performance.now();
+  let nowMs = startMs;
+  while (isOpen()) {
+    const { least, most } = channel.backlogs(nowMs);
+    if (most <= FAR_BEHIND && least <= BEHIND) return;
+    const rate = least > BEHIND ? ALL_BEHIND_BYTES_PER_MS : ONE_BEHIND_BYTES_PER_MS;
+    const leftMs = bytes / rate - (nowMs - startMs);
+    if (leftMs <= 0) return;
+    await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, CATCH_UP_POLL_MS)));
+    nowMs = performance.now();
+  }
+}

@@ -1,0 +1,200 @@
+// A connection's requests: from the parser's events to the commands, and their refusals.
+
+import type { Logger } from "../core/logger.ts";
+import type { Channel } from "../engine/channel.ts";
+import { CR, decodeUtf8, equalBytes, isUtf8 } from "../proto/bytes.ts";
+import { type ErrorCode, WireError } from "../proto/errors.ts";
+import { checkName } from "../proto/names.ts";
+import { Parser, type ParserEvents } from "../proto/parser.ts";
+import { isHttpLine, parseRequest, shorten } from "../proto/request.ts";
+import type { CommandContext } from "./commands/command.ts";
+import { commands } from "./commands/table.ts";
+import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
+import type { Writer } from "./writer.ts";
+
+/** The connection, as its requests see it. */
+export interface RequestHost extends CommandContext {
+  readonly writer: Writer;
+  readonly counters: ServCounters;
+  readonly logger: Logger;
+  /** Whether so much waits for the client that its next request has to wait, too. */
+  readonly isFull: boolean;
+  replyError(code: ErrorCode, explanation: string): void;
+  /** Something that the next request waited for is over. */
+  wake(): void;
+  /** Takes no more requests; closes once everything is written. */
+  finish(reason: CloseReason): void;
+  /** Closes at once. */
+  close(reason: CloseReason): void;
+}
+
+/** Parses one connection's bytes and carries its requests out, in order. */
+export class Requests implements ParserEvents {
+  /** The channel of the last `pub`: most connections publish to one. */
+  lastChannel: Channel | null = null;
+
+  #host: RequestHost;
+  #parser: Parser;
+  /** A command under way that the next request waits for. */
+  #isRunning = false;
+  #isThrottled = false;
+  #publishTokens = 0;
+  #tokensAtMs = 0;
+
+  constructor(host: RequestHost) {
+    this.#host = host;
+    this.#parser = new Parser(this, this.#maxLineBytes());
+  }
+
+  /** Whether the next request has to wait for the last one. */
+  get isBusy(): boolean {
+    return this.#isRunning || this.#isThrottled;
+  }
+
+  /** Whether only what is allowed before authentication is served. */
+  get needsAuth(): boolean {
+    return this.#host.auth.required && !this.#host.session.authenticated;
+  }
+
+  /** Serves `chunk` from `at` on and returns how far it came; see {@link Parser.push}. */
+  push(chunk: Uint8Array, at: number): number {
+    return this.#parser.push(chunk, at);
+  }
+
+  /** Ends the running {@link push} behind the present request. */
+  halt(): void {
+    this.#parser.halt();
+  }
+
+  /** The session is authenticated, and maybe in another application. */
+  authenticated(): void {
+    this.lastChannel = null;
+    this.#parser.maxLineBytes = this.#maxLineBytes();
+  }
+
+  #maxLineBytes(): number {
+    const { maxLineBytes } = this.#host.limits;
+    return this.needsAuth ? Math.min(maxLineBytes, MAX_LINE_BYTES_BEFORE_AUTH) : maxLineBytes;
+  }
+
+  onPub(
+    bytes: Uint8Array,
+    nameStart: number,
+    nameEnd: number,
+    end: number,
+    utf8: boolean,
+  ): void {
+    const { counters, engine, limits, session, writer } = this.#host;
+    counters.commands.pub++;
+    try {
+      if (this.needsAuth) throw needAuth("pub");
+      let channel = this.lastChannel;
+      if (
+        channel === null || channel.forgotten || channel.app !== session.app ||
+        !equalBytes(channel.nameBytes, bytes, nameStart, nameEnd)
+      ) {
+        checkName(bytes, nameStart, nameEnd, "channel");
+        checkMessage(bytes, nameEnd + 1, end, utf8);
+        channel = this.lastChannel = engine.channelFor(session, bytes, nameStart, nameEnd);
+      } else {
+        checkMessage(bytes, nameEnd + 1, end, utf8);
+      }
+      engine.publish(session, channel, bytes, nameEnd + 1, end);
+      writer.queuePublished(engine.timestampDigits);
+    } catch (error) {
+      this.#refuse(error);
+    }
+    if (limits.maxPublishesPerSecond > 0) this.#throttle(limits.maxPublishesPerSecond);
+    if (this.#host.isFull) this.halt();
+  }
+
+  onLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
+    const line = decodeLine(bytes, start, end, utf8);
+    const { command: name, words } = parseRequest(line);
+    const command = commands.get(name);
+    if (command === undefined) {
+      this.#unknownCommand(line, name);
+    } else {
+      this.#host.counters.commands[name]++;
+      try {
+        if (this.needsAuth && !command.beforeAuth) throw needAuth(name);
+        if (!utf8) throw new WireError("bad-argument", `${name}: the line is not valid UTF-8`);
+        const running = command.run(this.#host, words);
+        if (running !== undefined) this.#awaitCommand(running);
+      } catch (error) {
+        this.#refuse(error);
+      }
+    }
+    if (this.#host.isFull) this.halt();
+  }
+
+  onTooLong(): void {
+    this.#host.replyError(
+      "line-too-long",
+      `a line may have ${this.#parser.maxLineBytes} bytes; this one was dropped`,
+    );
+    if (this.#host.isFull) this.halt();
+  }
+
+  #unknownCommand(line: string, name: string): void {
+    const isHttp = isHttpLine(line);
+    const hint = isHttp
+      ? "this port does not speak HTTP; goodbye"
+      : line.startsWith(" ")
+      ? "a line begins with its command, without a space in front"
+      : `"${shorten(name)}" is no command; help names them all`;
+    this.#host.replyError("unknown-command", hint);
+    if (isHttp) this.#host.finish("http");
+  }
+
+  #awaitCommand(running: Promise<void>): void {
+    this.#isRunning = true;
+    this.halt();
+    running.catch((error) => this.#refuse(error)).finally(() => {
+      this.#isRunning = false;
+      this.#host.wake();
+    });
+  }
+
+  #refuse(error: unknown): void {
+    if (error instanceof WireError) {
+      this.#host.replyError(error.code, error.message);
+      return;
+    }
+    this.#host.logger.error("a command failed: {error}", { error });
+    this.#host.close("failed");
+  }
+
+  /** Publishing more than the allowed rate is paid for by a pause. */
+  #throttle(perSecond: number): void {
+    const nowMs = performance.now();
+    const earned = (nowMs - this.#tokensAtMs) * perSecond / 1000;
+    this.#publishTokens = Math.min(perSecond, this.#publishTokens + earned) - 1;
+    this.#tokensAtMs = nowMs;
+    if (this.#publishTokens >= 1) return;
+    this.#isThrottled = true;
+    this.halt();
+    setTimeout(() => {
+      this.#isThrottled = false;
+      this.#host.wake();
+    }, Math.max(1, (1 - this.#publishTokens) * 1000 / perSecond));
+  }
+}
+
+function needAuth(command: string): WireError {
+  return new WireError("need-auth", `authenticate first (auth, auth_server) to use ${command}`);
+}
+
+function checkMessage(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
+  if (start >= end) throw new WireError("bad-message", "the message is empty");
+  if (!utf8 && !isUtf8(bytes, start, end)) {
+    throw new WireError("bad-message", "the message is not valid UTF-8");
+  }
+  if (bytes[end - 1] === CR) throw new WireError("bad-message", "the message ends in CR");
+}
+
+/** A line as text; of one that is not text only as much as it takes to see its command. */
+function decodeLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): string {
+  const line = bytes.subarray(start, end);
+  return utf8 ? decodeUtf8(line) : String.fromCharCode(...line.subarray(0, 64));
+}
