@@ -4,7 +4,8 @@ import { parseArgs, type ServeArgs } from "./cli/args.ts";
 import { checkConfig } from "./cli/check_config.ts";
 import { printError, printOut, versionText } from "./cli/output.ts";
 import { loadConfig } from "./config/load.ts";
-import { type Config, redact } from "./config/schema.ts";
+import { redact } from "./config/redact.ts";
+import type { Config } from "./config/schema.ts";
 import type { ListenAddr } from "./config/values.ts";
 import { Clock } from "./core/clock.ts";
 import { isLoopback } from "./core/host_check.ts";
@@ -101,9 +102,9 @@ function untilSignal(): Promise<void> {
 
 async function stop(pushd: Pushd): Promise<number> {
   const open = pushd.server.connections.size;
-  log.info("stopping: {open} connections to close", { open });
+  log.info("stopping", { connections: open });
   const left = await pushd.stop();
-  if (left > 0) log.warn("stopped; {left} connections did not close in time", { left });
+  if (left > 0) log.warn("stopped; some connections did not close in time", { connections: left });
   else log.info("stopped");
   return DONE;
 }
@@ -194,7 +195,9 @@ class Pushd {
     log.info(`pushd ${VERSION} on Deno ${Deno.version.deno}, node ${node}`);
     log.info(
       `clients: ${hostAndPort(hostname, port)}, at most ${maxConnections} connections (${
-        config.max_connections === null ? `open-file limit ${files.limit}, ${files.how}` : "max_connections"
+        config.max_connections === null
+          ? `open-file limit ${files.limit}, ${files.how}`
+          : "max_connections"
       })`,
     );
     log.info(historyLine(config));
@@ -240,7 +243,11 @@ function listen(key: string, addr: ListenAddr, tcpBacklog: number): Deno.TcpList
   try {
     return Deno.listen({ hostname: addr.hostname, port: addr.port, tcpBacklog });
   } catch (error) {
-    throw new ListenError(key, addr, error);
+    if (addr.hostname !== "::" || error instanceof Deno.errors.AddrInUse) {
+      throw new ListenError(key, addr, error);
+    }
+    // A machine without IPv6: ":2222" then means every IPv4 interface.
+    return listen(key, { ...addr, hostname: "0.0.0.0" }, tcpBacklog);
   }
 }
 

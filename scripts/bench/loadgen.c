@@ -1,453 +1,34 @@
 // Load generator for pub/sub servers over TCP: publishes through a bounded window, checks that every subscriber gets
-// every message once, unchanged and in order, and prints one line of JSON. One thread, one epoll; see docs/benchmarks.md.
+// every message once, unchanged and in order, and prints one line of JSON. See docs/benchmarks.md.
 #define _GNU_SOURCE
-#include "track.h"
-#include "wire.h"
+#include "drive.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-struct subscriber {
-  int fd, channel; // fd is -1 once the server has closed it
-  const struct shape *shape;
-  struct track track;
-  uint64_t stamp_high, stamp_low; // of the message before, as big-endian text
-  char *kept;                     // an unfinished frame
-  size_t kept_size;
-};
-
-struct publisher {
-  int fd;
-  uint64_t sent;               // messages handed to the socket or waiting in the chunk
-  uint64_t replied;
-  char *chunk;                 // frames made beforehand, of which numbers are filled in
-  size_t chunk_size, chunk_at; // what is to be sent, and how far it was
-  int blocked;                 // the socket takes no more
-  int pong_due, ping_due, pong_seen;
-  uint64_t stamp_high, stamp_low;
-  char kept[MAX_HEAD];
-  size_t kept_size;
-};
-
 static struct plan plan = {.protocol = PUSHD, .publishers = 1, .channels = 1, .subscribers = 1, .size = 64};
+static struct options options = {
+    .host = "127.0.0.1", .seconds = 1, .warmup = 0.3, .stall = 5, .window = 1 << 20, .in_flight = 64 << 20};
 static struct {
-  const char *host;
-  int port, null, server_pid;
-  double seconds, warmup, rate, stall;
-  uint64_t messages, window, in_flight, fault_at;
+  int wanted;
   enum fault fault;
-} options = {.host = "127.0.0.1", .seconds = 1, .warmup = 0.3, .stall = 5, .window = 1 << 20, .in_flight = 64 << 20};
+  uint64_t fault_at; // the how manieth message of the first channel
+} null;
 
-static struct shape request, reply, *deliveries;
-static struct subscriber *subscribers; // those of channel c are c, c + channels, c + 2 * channels, …
-static struct publisher *publishers;
-static int subscriber_count, epoll;
-static uint64_t *published, *allowed; // by channel: so far, and up to where the window reaches
-static uint32_t *sequences;           // by publisher and channel: the next
-static uint64_t window_messages, total_published, total_replied;
-static int finished; // publishing is over
-static int64_t start_ns, read_ns;
-static struct tally tally;
-static struct histogram latencies, delays;
-static uint64_t corrupt, cut, errors, stamps_back;
-static char problem[160]; // the first line that was not as it should be
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-_Noreturn static void die(const char *format, ...) {
+void die(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   fprintf(stderr, "loadgen: ");
   vfprintf(stderr, format, arguments);
   fprintf(stderr, "\n");
   exit(2);
-}
-
-static void note_problem(const char *bytes, size_t size) {
-  if (problem[0] != 0) return;
-  if (size > sizeof problem - 1) size = sizeof problem - 1;
-  for (size_t i = 0; i < size; i++) // fit for JSON as it is
-    problem[i] = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\' ? bytes[i] : '?';
-}
-
-// ---- connecting
-
-static int dial(const char *hello, const char *confirmed) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-  if (inet_pton(AF_INET, options.host, &address.sin_addr) != 1) die("'%s' is not an IPv4 address", options.host);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
-    die("cannot connect to %s:%d: %s", options.host, options.port, strerror(errno));
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  struct timeval patience = {.tv_sec = 10};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  if (send(fd, hello, strlen(hello), MSG_NOSIGNAL) != (ssize_t)strlen(hello)) die("cannot greet: %s", strerror(errno));
-  char got[4096];
-  size_t size = 0;
-  while (memmem(got, size, confirmed, strlen(confirmed)) == NULL) { // NATS tells about itself first
-    ssize_t n = recv(fd, got + size, sizeof got - size, 0);
-    if (n <= 0) die("no '%.*s' from the server but '%.*s'", (int)strcspn(confirmed, "\r"), confirmed, (int)size, got);
-    size += (size_t)n;
-  }
-  fcntl(fd, F_SETFL, O_NONBLOCK);
-  return fd;
-}
-
-static void watch(int fd, int operation, uint32_t what, int index) {
-  struct epoll_event event = {.events = what, .data.u32 = (uint32_t)index};
-  if (epoll_ctl(epoll, operation, fd, &event) != 0) die("epoll: %s", strerror(errno));
-}
-
-static void connect_all(void) {
-  char hello[512], confirmed[512];
-  epoll = epoll_create1(EPOLL_CLOEXEC);
-  for (int i = 0; i < subscriber_count; i++) {
-    struct subscriber *s = &subscribers[i];
-    s->channel = i % plan.channels;
-    s->shape = &deliveries[s->channel];
-    s->kept = malloc((size_t)s->shape->size + 4096);
-    track_open(&s->track, plan.publishers);
-    handshake(&plan, s->channel, hello, confirmed, sizeof hello);
-    s->fd = dial(hello, confirmed);
-    watch(s->fd, EPOLL_CTL_ADD, EPOLLIN, i);
-  }
-  handshake(&plan, -1, hello, confirmed, sizeof hello);
-  for (int i = 0; i < plan.publishers; i++) {
-    struct publisher *p = &publishers[i];
-    int frames = CHUNK / request.size + 1;
-    p->chunk = malloc((size_t)frames * request.size);
-    for (int f = 0; f < frames; f++) {
-      put_frame(p->chunk + (size_t)f * request.size, &plan, &request);
-      put_digits(p->chunk + (size_t)f * request.size + request.payload_at + PUBLISHER_AT, (uint32_t)i);
-    }
-    p->fd = dial(hello, confirmed);
-    watch(p->fd, EPOLL_CTL_ADD, EPOLLIN, subscriber_count + i);
-  }
-}
-
-// ---- publishing
-
-// Whether the window of the channel has room: no subscriber may be more than the window behind.
-static int has_room(int channel) {
-  if (published[channel] < allowed[channel]) return 1;
-  uint64_t slowest = published[channel];
-  for (int i = channel; i < subscriber_count; i += plan.channels)
-    if (subscribers[i].fd >= 0 && subscribers[i].track.passed < slowest) slowest = subscribers[i].track.passed;
-  allowed[channel] = slowest + window_messages;
-  return published[channel] < allowed[channel];
-}
-
-static int64_t due_ns(uint64_t message) { return start_ns + (int64_t)((double)message / options.rate * 1e9); }
-
-static void put_message(struct publisher *p, int index, int channel, int64_t now) {
-  char *frame = p->chunk + p->chunk_size;
-  for (int d = plan.digits - 1, c = channel; d >= 0; d--, c /= 10) frame[request.channel_at + d] = (char)('0' + c % 10);
-  char *payload = frame + request.payload_at;
-  put_digits(payload + SEQUENCE_AT, sequences[(size_t)index * plan.channels + channel]++);
-  if (plan.timed) {
-    // From when it was due, not from when it was sent: a server that stops us does not hide its delay.
-    int64_t due = due_ns(total_published);
-    put_digits(payload + DUE_AT, (uint32_t)((uint64_t)due >> 32));
-    put_digits(payload + DUE_AT + 8, (uint32_t)due);
-    histogram_add(&delays, now > due ? (uint64_t)(now - due) : 0);
-  }
-  p->chunk_size += (size_t)request.size;
-  p->sent++;
-  published[channel]++;
-  total_published++;
-}
-
-static void fill_chunk(struct publisher *p, int index, int64_t now) {
-  p->chunk_size = p->chunk_at = 0;
-  while (!finished && p->chunk_size < CHUNK) {
-    int channel = (int)(p->sent % (uint64_t)plan.channels);
-    if (!has_room(channel) || (options.messages > 0 && total_published >= options.messages)) break;
-    if (plan.timed && (due_ns(total_published) > now || (int)(total_published % (uint64_t)plan.publishers) != index))
-      break;
-    put_message(p, index, channel, now);
-  }
-}
-
-static void send_control(struct publisher *p, const char *line) {
-  if (send(p->fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line)) die("cannot send %s", line);
-}
-
-static void send_chunk(struct publisher *p, int index) {
-  while (p->chunk_at < p->chunk_size) {
-    ssize_t n = send(p->fd, p->chunk + p->chunk_at, p->chunk_size - p->chunk_at, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN) die("cannot publish: %s", strerror(errno));
-    int blocked = n < 0;
-    if (blocked != p->blocked) watch(p->fd, EPOLL_CTL_MOD, EPOLLIN | (blocked ? EPOLLOUT : 0), subscriber_count + index);
-    p->blocked = blocked;
-    if (blocked) return;
-    p->chunk_at += (size_t)n;
-  }
-  if (p->pong_due) send_control(p, "PONG\r\n");
-  p->pong_due = 0;
-}
-
-// Every publisher sends one chunk at most. Returns whether any could send another at once.
-static int publish_round(int64_t now) {
-  int more = 0;
-  for (int i = 0; i < plan.publishers; i++) {
-    struct publisher *p = &publishers[i];
-    if (p->chunk_at == p->chunk_size) fill_chunk(p, i, now);
-    send_chunk(p, i);
-    if (finished && plan.protocol == NATS && !p->ping_due && p->chunk_at == p->chunk_size) {
-      p->ping_due = 1;
-      send_control(p, "PING\r\n");
-    }
-    more |= !finished && p->chunk_size >= CHUNK && p->chunk_at == p->chunk_size;
-  }
-  return more;
-}
-
-// ---- receiving
-
-// Stamps are 16 digits: as big-endian numbers they compare as text does.
-static void check_stamp(const char *at, uint64_t *high, uint64_t *low) {
-  uint64_t h, l;
-  memcpy(&h, at, 8);
-  memcpy(&l, at + 8, 8);
-  h = __builtin_bswap64(h);
-  l = __builtin_bswap64(l);
-  if (h < *high || (h == *high && l <= *low)) stamps_back++;
-  *high = h;
-  *low = l;
-}
-
-// Whether a whole frame of this shape stands at `at`; its payload is checked by the caller.
-static inline int is_frame(const char *at, const struct shape *shape) {
-  return memcmp(at, shape->head, (size_t)shape->head_size) == 0 && at[shape->size - 2] == '\r' &&
-         at[shape->size - 1] == '\n';
-}
-
-static inline void take_message(struct subscriber *s, const char *at, const char *filler) {
-  const char *payload = at + s->shape->payload_at;
-  int header = header_size(&plan);
-  uint32_t publisher, sequence;
-  if (!get_digits(payload + PUBLISHER_AT, &publisher) || !get_digits(payload + SEQUENCE_AT, &sequence) ||
-      publisher >= (uint32_t)plan.publishers ||
-      sequence >= sequences[(size_t)publisher * plan.channels + s->channel] ||
-      memcmp(payload + header, filler, (size_t)(plan.size - header)) != 0) {
-    corrupt++;
-    note_problem(at, (size_t)s->shape->size);
-    return;
-  }
-  if (s->shape->stamp_at >= 0) check_stamp(at + s->shape->stamp_at, &s->stamp_high, &s->stamp_low);
-  track_message(&s->track, &tally, publisher, sequence);
-  uint32_t high, low;
-  if (plan.timed && get_digits(payload + DUE_AT, &high) && get_digits(payload + DUE_AT + 8, &low)) {
-    int64_t latency = read_ns - (int64_t)((uint64_t)high << 32 | low);
-    histogram_add(&latencies, latency > 0 ? (uint64_t)latency : 0);
-  }
-}
-
-// A line that is no frame. Returns what follows it, or `at` when it is not whole yet.
-static const char *take_line(const char *at, const char *end, int fd, struct publisher *p) {
-  const char *line_end = memchr(at, '\n', (size_t)(end - at));
-  if (line_end == NULL && end - at < MAX_HEAD - 1) return at;
-  size_t size = line_end == NULL ? (size_t)(end - at) : (size_t)(line_end + 1 - at);
-  if (plan.protocol == NATS && size == 6 && memcmp(at, "PING\r\n", 6) == 0) {
-    if (p != NULL) p->pong_due = 1; // not in the middle of a message
-    else if (send(fd, "PONG\r\n", 6, MSG_NOSIGNAL) != 6) die("cannot send PONG");
-  } else if (plan.protocol == NATS && p != NULL && size == 6 && memcmp(at, "PONG\r\n", 6) == 0) {
-    p->pong_seen = 1;
-  } else {
-    int is_error = memcmp(at, "ERROR", 5) == 0 || at[0] == '-';
-    if (is_error) errors++;
-    else corrupt++;
-    note_problem(at, size);
-  }
-  return at + size;
-}
-
-// Returns where the unfinished rest begins.
-static const char *take_deliveries(struct subscriber *s, const char *at, const char *end, const char *filler) {
-  const struct shape *shape = s->shape;
-  for (;;) {
-    while (end - at >= shape->size && is_frame(at, shape)) {
-      take_message(s, at, filler);
-      at += shape->size;
-    }
-    size_t have = (size_t)(end - at), head = (size_t)shape->head_size;
-    int may_be_frame = have < (size_t)shape->size && memcmp(at, shape->head, have < head ? have : head) == 0;
-    if (have == 0 || may_be_frame) return at;
-    const char *next = take_line(at, end, s->fd, NULL);
-    if (next == at) return at;
-    at = next;
-  }
-}
-
-static const char *take_replies(struct publisher *p, const char *at, const char *end) {
-  for (;;) {
-    uint64_t before = p->replied;
-    while (reply.head_size > 0 && end - at >= reply.size && is_frame(at, &reply)) {
-      if (reply.stamp_at >= 0) check_stamp(at + reply.stamp_at, &p->stamp_high, &p->stamp_low);
-      p->replied++;
-      at += reply.size;
-    }
-    total_replied += p->replied - before;
-    size_t have = (size_t)(end - at), head = (size_t)reply.head_size;
-    int may_be_frame = head > 0 && have < (size_t)reply.size && memcmp(at, reply.head, have < head ? have : head) == 0;
-    if (have == 0 || may_be_frame) return at;
-    const char *next = take_line(at, end, p->fd, p);
-    if (next == at) return at;
-    at = next;
-  }
-}
-
-static char *buffer_of(void) {
-  static char *buffer;
-  if (buffer == NULL) buffer = malloc(MAX_FRAME + READ_SIZE);
-  return buffer + MAX_FRAME;
-}
-
-static void read_publisher(struct publisher *p) {
-  char *buffer = buffer_of();
-  ssize_t n = recv(p->fd, buffer, READ_SIZE, 0);
-  if (n < 0 && errno == EAGAIN) return;
-  if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
-  memcpy(buffer - p->kept_size, p->kept, p->kept_size);
-  const char *rest = take_replies(p, buffer - p->kept_size, buffer + n);
-  p->kept_size = (size_t)(buffer + n - rest);
-  memcpy(p->kept, rest, p->kept_size);
-}
-
-static void read_subscriber(struct subscriber *s, const char *filler) {
-  char *buffer = buffer_of();
-  ssize_t n = recv(s->fd, buffer, READ_SIZE, 0);
-  if (n < 0 && errno == EAGAIN) return;
-  if (n <= 0) {
-    cut++;
-    finished = 1;
-    close(s->fd);
-    s->fd = -1;
-    return;
-  }
-  memcpy(buffer - s->kept_size, s->kept, s->kept_size);
-  const char *rest = take_deliveries(s, buffer - s->kept_size, buffer + n, filler);
-  s->kept_size = (size_t)(buffer + n - rest);
-  memcpy(s->kept, rest, s->kept_size);
-}
-
-static int is_drained(void) {
-  for (int i = 0; i < plan.publishers; i++) {
-    struct publisher *p = &publishers[i];
-    if (p->chunk_at < p->chunk_size || (reply.head_size > 0 && p->replied < p->sent)) return 0;
-    if (plan.protocol == NATS && !p->pong_seen) return 0;
-  }
-  for (int i = 0; i < subscriber_count; i++) {
-    struct subscriber *s = &subscribers[i];
-    if (s->fd >= 0 && s->track.passed < published[s->channel]) return 0;
-  }
-  return 1;
-}
-
-// ---- the run
-
-// Seconds of processor time that this process (0) or another has used.
-static double processor_seconds(int pid) {
-  if (pid == 0) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-  }
-  char path[64], text[1024];
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  FILE *file = fopen(path, "r");
-  if (file == NULL) return 0;
-  size_t size = fread(text, 1, sizeof text - 1, file);
-  fclose(file);
-  text[size] = 0;
-  unsigned long user = 0, system = 0;
-  const char *after_name = strrchr(text, ')'); // a name may hold spaces
-  if (after_name != NULL) sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-  return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-struct moment {
-  int64_t at;
-  uint64_t delivered, published;
-  double own, server;
-};
-
-static struct moment this_moment(void) {
-  return (struct moment){now_ns(), tally.delivered, total_published, processor_seconds(0),
-                         options.server_pid > 0 ? processor_seconds(options.server_pid) : 0};
-}
-
-// How long to sleep for events. Timed runs spin through the last tenth of a millisecond: a sleep ends late.
-static int64_t sleep_ns(int64_t now) {
-  if (finished || !plan.timed) return 20000000;
-  int64_t left = due_ns(total_published) - now;
-  return left < 100000 ? 0 : left - 100000 < 20000000 ? left - 100000 : 20000000;
-}
-
-// Publishes and reads until everything has come. The figures are those from the end of the warm-up until
-// publishing stops: as much is on its way then as was at the beginning, so that neither end needs a correction.
-// A given number of messages is timed from the first byte to the last.
-// Returns whether it ended because nothing came any more.
-static int run(struct moment *from, struct moment *to) {
-  static char filler[MAX_PAYLOAD];
-  put_filler(filler, plan.size);
-  start_ns = now_ns();
-  int64_t warm_ns = start_ns + (int64_t)(options.warmup * 1e9), stop_ns = warm_ns + (int64_t)(options.seconds * 1e9);
-  int64_t progress_ns = start_ns;
-  uint64_t progress = 0;
-  *from = this_moment();
-  for (int warm = options.warmup == 0, measured = 0;;) {
-    int64_t now = now_ns();
-    if (!warm && now >= warm_ns) {
-      warm = 1;
-      memset(&latencies, 0, sizeof latencies);
-      memset(&delays, 0, sizeof delays);
-      *from = this_moment();
-    }
-    if (options.messages > 0 ? total_published >= options.messages : now >= stop_ns) finished = 1;
-    if (finished && !measured && options.messages == 0) {
-      measured = 1;
-      *to = this_moment();
-    }
-    int more = publish_round(now);
-    if (finished && is_drained()) {
-      if (!measured) *to = this_moment();
-      return 0;
-    }
-    uint64_t seen = tally.delivered + tally.duplicated + total_replied;
-    if (seen != progress) progress_ns = now;
-    progress = seen;
-    if (now - progress_ns > (int64_t)(options.stall * 1e9) && (finished || !plan.timed)) {
-      if (!measured) *to = this_moment();
-      return 1;
-    }
-    struct epoll_event events[256];
-    struct timespec patience = {.tv_nsec = more ? 0 : sleep_ns(now)};
-    int ready = epoll_pwait2(epoll, events, 256, &patience, NULL);
-    if (ready > 0 && plan.timed) read_ns = now_ns();
-    for (int i = 0; i < ready; i++) {
-      int index = (int)events[i].data.u32;
-      if (index < subscriber_count) read_subscriber(&subscribers[index], filler);
-      else if (events[i].events & ~(uint32_t)EPOLLOUT) read_publisher(&publishers[index - subscriber_count]);
-    }
-  }
 }
 
 static pid_t start_null_server(void) {
@@ -463,7 +44,7 @@ static pid_t start_null_server(void) {
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    null_server(&plan, listener, options.fault, options.fault_at);
+    null_server(&plan, listener, null.fault, null.fault_at);
   }
   close(listener);
   return child;
@@ -476,32 +57,26 @@ static void print_latencies(const char *name, const struct histogram *histogram)
          (double)histogram->max / 1e3);
 }
 
-static int report(const struct moment *from, const struct moment *to, int stalled) {
-  uint64_t expected = 0, passed = 0;
-  for (int i = 0; i < subscriber_count; i++) {
-    expected += published[subscribers[i].channel];
-    passed += subscribers[i].track.passed;
-  }
-  uint64_t lost = expected - passed + tally.missing;
-  uint64_t unanswered = reply.head_size > 0 ? total_published - total_replied : 0;
-  double seconds = (double)(to->at - from->at) / 1e9;
-  printf("{\"published\":%lu,\"deliveries\":%lu,\"seconds\":%.3f", total_published, tally.delivered, seconds);
+// Prints the line; returns whether anything was wrong.
+static int report(const struct outcome *o) {
+  const struct moment *from = &o->from, *to = &o->to;
+  double seconds = (double)(to->at_ns - from->at_ns) / 1e9;
+  uint64_t lost = o->expected - o->passed + o->tally.missing, disordered = o->tally.late + o->stamps_back;
+  printf("{\"published\":%lu,\"deliveries\":%lu,\"seconds\":%.3f", o->published, o->tally.delivered, seconds);
   printf(",\"publishes_per_s\":%.0f,\"deliveries_per_s\":%.0f", (double)(to->published - from->published) / seconds,
          (double)(to->delivered - from->delivered) / seconds);
-  printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f", (to->own - from->own) / seconds,
-         (to->server - from->server) / seconds);
-  printf(",\"lost\":%lu,\"duplicated\":%lu,\"disordered\":%lu,\"corrupt\":%lu", lost, tally.duplicated,
-         tally.late + stamps_back, corrupt);
-  printf(",\"cut\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"stalled\":%s", cut, errors, unanswered,
-         stalled ? "true" : "false");
-  if (problem[0] != 0) printf(",\"problem\":\"%s\"", problem);
-  if (plan.timed) print_latencies("latency_us", &latencies);
-  if (plan.timed) print_latencies("send_delay_us", &delays);
+  printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f", (to->own_cpu - from->own_cpu) / seconds,
+         (to->server_cpu - from->server_cpu) / seconds);
+  printf(",\"lost\":%lu,\"duplicated\":%lu,\"disordered\":%lu,\"corrupt\":%lu", lost, o->tally.duplicated,
+         disordered, o->corrupt);
+  printf(",\"cut\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"stalled\":%s", o->cut, o->errors, o->unanswered,
+         o->stalled ? "true" : "false");
+  if (o->problem[0] != 0) printf(",\"problem\":\"%s\"", o->problem);
+  if (plan.timed) print_latencies("latency_us", &o->latencies);
+  if (plan.timed) print_latencies("send_delay_us", &o->delays);
   printf("}\n");
-  return lost + tally.duplicated + tally.late + stamps_back + corrupt + cut + errors + unanswered > 0 || stalled;
+  return o->stalled || lost + o->tally.duplicated + disordered + o->corrupt + o->cut + o->errors + o->unanswered > 0;
 }
-
-// ---- arguments
 
 static double number(const char *name, const char *text, double least, double most) {
   char *end = NULL;
@@ -524,11 +99,11 @@ static void parse(char **argument) {
     const char *name = *argument, *value = argument[1];
 #define IS(option) (strcmp(name, option) == 0)
     if (IS("--null")) {
-      options.null = 1;
+      null.wanted = 1;
       continue;
     }
     if (IS("--protocol")) plan.protocol = (enum protocol)one_of(name, value, protocols);
-    else if (IS("--fault")) options.fault = (enum fault)one_of(name, value, faults);
+    else if (IS("--fault")) null.fault = (enum fault)one_of(name, value, faults);
     else if (IS("--host")) options.host = value != NULL ? value : "";
     else if (IS("--port")) options.port = (int)number(name, value, 1, 65535);
     else if (IS("--publishers")) plan.publishers = (int)number(name, value, 1, 10000);
@@ -543,43 +118,30 @@ static void parse(char **argument) {
     else if (IS("--in-flight")) options.in_flight = (uint64_t)number(name, value, 1, 1e11);
     else if (IS("--stall")) options.stall = number(name, value, 0.1, 3600);
     else if (IS("--server-pid")) options.server_pid = (int)number(name, value, 1, 4194304);
-    else if (IS("--fault-at")) options.fault_at = (uint64_t)number(name, value, 0, 4e9);
+    else if (IS("--fault-at")) null.fault_at = (uint64_t)number(name, value, 0, 4e9);
     else die("unknown option '%s'", name);
     argument++;
   }
-  if (!options.null && options.port == 0) die("--port or --null is needed");
-  if (options.fault != NO_FAULT && !options.null) die("--fault is the null server's: it needs --null");
+  if (!null.wanted && options.port == 0) die("--port or --null is needed");
+  if (null.fault != NO_FAULT && !null.wanted) die("--fault is the null server's: it needs --null");
 }
 
 int main(int argc, char **argv) {
+  static struct outcome outcome;
   (void)argc;
   parse(argv + 1);
   plan.timed = options.rate > 0;
   plan.digits = snprintf(NULL, 0, "%d", plan.channels - 1);
-  subscriber_count = plan.channels * plan.subscribers;
-  request = request_shape(&plan);
-  reply = reply_shape(&plan);
-  deliveries = calloc((size_t)plan.channels, sizeof *deliveries);
-  for (int c = 0; c < plan.channels; c++) deliveries[c] = delivery_shape(&plan, c);
-  uint64_t share = options.in_flight / (uint64_t)subscriber_count;
-  window_messages = (share < options.window ? share : options.window) / (uint64_t)deliveries[0].size + 1;
-  subscribers = calloc((size_t)subscriber_count, sizeof *subscribers);
-  publishers = calloc((size_t)plan.publishers, sizeof *publishers);
-  published = calloc((size_t)plan.channels, sizeof *published);
-  allowed = calloc((size_t)plan.channels, sizeof *allowed);
-  sequences = calloc((size_t)plan.publishers * (size_t)plan.channels, sizeof *sequences);
 
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-  prctl(PR_SET_TIMERSLACK, 1);
-  pid_t child = options.null ? start_null_server() : 0;
+  prctl(PR_SET_TIMERSLACK, 1); // sleeps end within microseconds
+  pid_t child = null.wanted ? start_null_server() : 0;
   if (child > 0) options.server_pid = child;
-  connect_all();
-  struct moment from, to;
-  int stalled = run(&from, &to);
-  int wrong = report(&from, &to, stalled);
+  drive(&plan, &options, &outcome);
+  int wrong = report(&outcome);
   if (child > 0) {
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);

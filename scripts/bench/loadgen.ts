@@ -93,7 +93,7 @@ export class Loadgen {
       );
     }
     const path = `${folder}/loadgen`;
-    const sources = ["loadgen.c", "null_server.c"].map((name) =>
+    const sources = ["loadgen.c", "drive.c", "null_server.c"].map((name) =>
       new URL(name, import.meta.url).pathname
     );
     const args = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", path, ...sources];

@@ -10,7 +10,7 @@ import {
   scanHjson,
 } from "./hjson_lines.ts";
 import { nearest } from "./nearest.ts";
-import { plain, quoted, type Report, shown } from "./report.ts";
+import { plain, type Report, shown } from "./report.ts";
 import { isKeyName, KEY_NAMES, type KeyName, SECTIONS, specOf, WITHOUT_EFFECT } from "./schema.ts";
 
 const TOP_LEVEL: readonly string[] = [
@@ -40,7 +40,8 @@ function parse(text: string, file: string, report: Report): HjsonObject | null {
   const scan = scanHjson(text);
   if (!scan.ok) {
     const { line, column, path, message } = scan.fault;
-    report.mistake(`${file}:${line}:${column}`, path.map(plain).join("."), message);
+    const keys = path.length > 4 ? [...path.slice(0, 4), "…"] : path;
+    report.mistake(`${file}:${line}:${column}`, keys.map(plain).join("."), message);
     return null;
   }
   try {
@@ -55,7 +56,10 @@ function parse(text: string, file: string, report: Report): HjsonObject | null {
     return null;
   }
   if (scan.root.kind === "object") return scan.root;
-  report.mistake(`${file}:${scan.root.line}`, "no keys here; write one on each line, as key: value");
+  report.mistake(
+    `${file}:${scan.root.line}`,
+    "no keys here; write one on each line, as key: value",
+  );
   return null;
 }
 
@@ -110,9 +114,9 @@ class Reader {
 
   #readValue(name: KeyName, entry: HjsonEntry): void {
     this.#checkInside(entry.value, name, specOf(name).type.itemKeys);
-    const faults = unquotedFaults(entry.value);
-    for (const { node, message } of faults) {
-      const value = shown(beforeTrap(node.text), { secret: specOf(name).secret });
+    const faults = unquotedFaults(entry.value, entry.line);
+    for (const { node, own, message } of faults) {
+      const value = own ? shown(beforeTrap(node.text), { secret: specOf(name).secret }) : null;
       this.#report.mistake(`${this.#file}:${node.line}`, name, value, message);
     }
     if (faults.length > 0) this.refused.add(name);
@@ -164,29 +168,55 @@ class Reader {
   }
 }
 
-/** What an unquoted value took along that was not meant to be part of it. */
-function unquotedFaults(node: HjsonNode): { node: HjsonScalar; message: string }[] {
-  if (node.kind === "array") return node.items.flatMap(unquotedFaults);
-  if (node.kind === "object") return node.entries.flatMap(({ value }) => unquotedFaults(value));
-  if (node.kind !== "string" || node.quoted) return [];
-  const trap = trapOf(node.text);
+/** An unquoted value that is not what was meant; not `own` where it is the text of something else. */
+interface UnquotedFault {
+  readonly node: HjsonScalar;
+  readonly own: boolean;
+  readonly message: string;
+}
+
+/**
+ * What unquoted values took along that was not meant to be part of them. `keyLine` is the line of the
+ * key that `node` belongs to, or null for an item of a list.
+ */
+function unquotedFaults(node: HjsonNode, keyLine: number | null): UnquotedFault[] {
+  if (node.kind === "array") return node.items.flatMap((item) => unquotedFaults(item, null));
+  if (node.kind === "object") {
+    return node.entries.flatMap(({ value, line }) => unquotedFaults(value, line));
+  }
+  if (node.quoted) return [];
+  if (node.text === "") {
+    return [{ node, own: false, message: 'no value; write one, "" for an empty one' }];
+  }
+  if (keyLine !== null && node.line !== keyLine) {
+    const message = `no value on line ${keyLine}, so that this line was taken for it; ` +
+      'write one behind the key, "" for an empty one';
+    return [{ node, own: false, message }];
+  }
+  const trap = node.kind === "string" ? trapOf(node.text) : null;
   if (trap === null) return [];
   const message = "a value without quotes runs to the end of its line, and this one took " +
-    `${trap.name} with it; quote the value, or put ${trap.name} on a line of its own`;
-  return [{ node, message: trap.drop ? `${message}, or drop it` : message }];
+    `${trap.what} with it; quote the value, or ${trap.or}`;
+  return [{ node, own: true, message }];
 }
 
 /** The comma, comment, bracket or further key in an unquoted value, and where it begins. */
-function trapOf(text: string): { index: number; name: string; drop: boolean } | null {
+function trapOf(text: string): { index: number; what: string; or: string } | null {
   const comment = /\s(?:#|\/\/|\/\*)/.exec(text);
   const further = /,\s*["']?[a-z_][a-z0-9_.]*["']?\s*:(?=\s|["'[{]|$)/i.exec(text);
-  const end = /[,}\]][,}\]\s]*$/.exec(text);
-  const found = [
-    comment && { index: comment.index, name: "a comment", drop: true },
-    further && { index: further.index, name: "the next key", drop: false },
-    end && { index: end.index, name: quoted(end[0].trim()), drop: end[0].trim() === "," },
-  ].filter((trap) => trap !== null);
-  return found.sort((a, b) => a.index - b.index)[0] ?? null;
+  const traps: { index: number; what: string; or: string }[] = [];
+  const ownLine = (what: string) => `put ${what} on a line of its own`;
+  if (comment) traps.push({ index: comment.index, what: "a comment", or: ownLine("the comment") });
+  if (further) traps.push({ index: further.index, what: "the next key", or: ownLine("that") });
+  let index = text.length;
+  while (index > 0 && ",}] \t".includes(text[index - 1])) index--;
+  const end = text.slice(index).replace(/\s/g, "");
+  if (end === ",") traps.push({ index, what: "a comma", or: "drop the comma" });
+  else if (end !== "") {
+    const what = `the "${end.replaceAll(",", "")}"`;
+    traps.push({ index, what, or: ownLine(what) });
+  }
+  return traps.sort((a, b) => a.index - b.index)[0] ?? null;
 }
 
 /** An unquoted value up to what it took along: that may be another key's secret. */

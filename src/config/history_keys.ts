@@ -9,7 +9,8 @@ const GiB = 2 ** 30;
 
 const IN_MEMORY = "history is kept in memory";
 const NO_STORE_QUEUE = "a history in memory is written at once, so nothing waits for it";
-const NO_RETENTION = "the history in memory is bounded by max_cache_msgs_every_channel alone";
+const NO_RETENTION =
+  "the history in memory is bounded by max_cache_msgs_every_channel and max_cache_bytes";
 
 export const HISTORY_KEYS = {
   msg_storage: key(

@@ -41,7 +41,7 @@ export interface HjsonFault extends Place {
 }
 
 export type HjsonScan =
-  | { readonly ok: true; readonly root: HjsonNode }
+  | { readonly ok: true; readonly root: HjsonObject | HjsonArray }
   | { readonly ok: false; readonly fault: HjsonFault };
 
 /** Deeper nesting than this is refused; a configuration has three levels. */
@@ -61,8 +61,9 @@ const ESCAPES: Record<string, string> = {
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d*)?(?:[eE][+-]?\d+)?[\0-\x20]*$/;
 
 /**
- * Reads `source` by the rules of the hjson library, which stays the judge of what Hjson is. Never
- * throws; a leading BOM has to be taken away before.
+ * Reads `source` by the rules of the hjson library, which stays the judge of what Hjson is; only a
+ * text that is one single value, which the library takes, is a fault here. Never throws; a leading BOM
+ * has to be taken away before.
  */
 export function scanHjson(source: string): HjsonScan {
   const scanner = new Scanner(source);
@@ -83,7 +84,7 @@ class ScanStop extends Error {
 
 /** An object or array that was opened and not closed yet. */
 interface Open {
-  readonly bracket: string;
+  readonly bracket: "{" | "[";
   readonly at: number;
   /** An unquoted string in it that holds a closing bracket, if there was one. */
   swallowed: { readonly at: number; readonly path: readonly string[] } | null;
@@ -100,33 +101,31 @@ class Scanner {
     this.#text = text;
   }
 
-  root(): HjsonNode {
+  root(): HjsonObject | HjsonArray {
     this.#skipWhite();
     const first = this.#peek();
-    if (first === "{" || first === "[") return this.#toEnd(this.#value());
-    try {
-      return this.#toEnd(this.#members(0, false));
-    } catch (error) {
-      if (!(error instanceof ScanStop)) throw error;
-      // As the library does: a text without keys can still be one single value.
-      const failedAt = { at: this.#at, open: this.#open, path: this.#path };
-      try {
-        this.#at = 0;
-        this.#open = [];
-        this.#path = [];
-        return this.#toEnd(this.#value());
-      } catch (second) {
-        if (!(second instanceof ScanStop)) throw second;
-        this.#at = failedAt.at;
-        this.#open = failedAt.open;
-        this.#path = failedAt.path;
-        throw error;
-      }
-    }
+    const root = first === "{" || first === "[" ? this.#bracketed(first) : this.#members(0, false);
+    this.#skipWhite();
+    if (this.#peek() === "") return root;
+    throw new ScanStop(
+      "the text goes on behind its end; is a closing bracket too early?",
+      this.#at,
+    );
   }
 
   /** The fault for a stop; a bracket swallowed by an unquoted string is named as the cause. */
   explain(stop: ScanStop): HjsonFault {
+    const inner = this.#open.at(-1);
+    if (
+      inner !== undefined &&
+      /^\[[0-9a-f.]*:[0-9a-f:.]*\]:\d/i.test(this.#text.slice(inner.at, inner.at + 50))
+    ) {
+      return {
+        ...this.#place(inner.at),
+        path: [...this.#path],
+        message: 'an address that begins with "[" needs quotes, as in "[::1]:2222"',
+      };
+    }
     const cause = this.#open.findLast((open) => open.swallowed !== null);
     if (cause !== undefined && cause.swallowed !== null) {
       const closing = cause.bracket === "{" ? "}" : "]";
@@ -144,20 +143,23 @@ class Scanner {
     this.#skipWhite();
     const at = this.#at;
     const ch = this.#peek();
-    if (ch === "{" || ch === "[") {
-      if (this.#open.length >= MAX_DEPTH) {
-        throw new ScanStop(`nested more than ${MAX_DEPTH} levels deep`, at);
-      }
-      this.#open.push({ bracket: ch, at, swallowed: null });
-      this.#at++;
-      const node = ch === "{" ? this.#members(at, true) : this.#items(at);
-      this.#open.pop();
-      return node;
-    }
+    if (ch === "{" || ch === "[") return this.#bracketed(ch);
     if (ch === '"' || ch === "'") {
       return { ...this.#place(at), kind: "string", quoted: true, text: this.#string(true) };
     }
     return this.#unquoted();
+  }
+
+  #bracketed(bracket: "{" | "["): HjsonObject | HjsonArray {
+    const at = this.#at;
+    if (this.#open.length >= MAX_DEPTH) {
+      throw new ScanStop(`nested more than ${MAX_DEPTH} levels deep`, at);
+    }
+    this.#open.push({ bracket, at, swallowed: null });
+    this.#at++;
+    const node = bracket === "{" ? this.#members(at, true) : this.#items(at);
+    this.#open.pop();
+    return node;
   }
 
   /** The keys and values of an object, behind its `{`, or of a root without braces. */
@@ -291,11 +293,8 @@ class Scanner {
   #unquoted(): HjsonScalar {
     const at = this.#at;
     const first = this.#peek();
-    if (first === "") {
-      if (this.#open.length > 0) this.#throwUnclosed();
-      throw new ScanStop("a value is missing", at);
-    }
-    if ("{}[],:".includes(first)) {
+    // At the end of the text it is an empty string.
+    if (first !== "" && "{}[],:".includes(first)) {
       throw new ScanStop(
         first === ":"
           ? 'a value that begins with ":" needs quotes, as in ":2222"'
@@ -303,7 +302,7 @@ class Scanner {
         at,
       );
     }
-    let end = at + 1;
+    let end = at;
     while (end < this.#text.length && !/[\r\n]/.test(this.#text[end])) end++;
     const line = this.#text.slice(at, end);
     // Only a whole number or word ends before the line does: what follows it is not part of it.
@@ -326,15 +325,6 @@ class Scanner {
       open.swallowed ??= { at, path: [...this.#path] };
     }
     return { ...this.#place(at), kind: "string", quoted: false, text: line.trim() };
-  }
-
-  #toEnd<T>(node: T): T {
-    this.#skipWhite();
-    if (this.#peek() === "") return node;
-    throw new ScanStop(
-      "the text goes on behind its end; is a closing bracket too early?",
-      this.#at,
-    );
   }
 
   #skipComma(): void {

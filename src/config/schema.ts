@@ -2,12 +2,12 @@
 
 import type { KeySpec } from "./key_spec.ts";
 import { KEYS } from "./keys.ts";
-import type { Raw, ValueType } from "./value_types.ts";
+import type { ValueType } from "./value_types.ts";
 
 export { type Group, GROUPS, type KeySpec } from "./key_spec.ts";
 export { KEYS, RELOAD_NOT_YET, WITHOUT_EFFECT } from "./keys.ts";
 export type { App } from "./value_types.ts";
-export { isLoopback, isWildcard, type ListenAddr } from "./values.ts";
+export type { ListenAddr } from "./values.ts";
 
 type Keys = typeof KEYS;
 type ValueOf<S> = S extends { type: ValueType<infer T> } ? T : never;

@@ -91,7 +91,7 @@ export const SERV_KEYS = {
     "limits",
     optionalCount(1, 100_000_000),
     null,
-    "Beyond it a client gets `ERROR too-busy` and is closed. The log says which limit gave the number.",
+    "Connections at one time. Beyond it a client gets `ERROR too-busy` and is closed. The log says which limit gave the number.",
     { ...RELOAD, defaultNote: "from the open-file limit" },
   ),
   max_connections_per_address: key(
@@ -240,11 +240,17 @@ export const HTTP_KEYS = {
     "web",
     list({ plural: "origins", example: "https://chat.example.org" }, parseOrigin),
     [],
-    '`Origin`s that may use the web door, beside its own; `["*"]` is all.',
+    '`Origin`s that may use the web door, beside its own; `["*"]` is all. Their hosts are also taken as `Host` by the doors on loopback.',
     RELOAD,
   ),
 
-  drain_timeout: key("stop", duration(), "10s", "Bound of an orderly stop.", RELOAD),
+  drain_timeout: key(
+    "stop",
+    duration(),
+    "10s",
+    "How long an orderly stop may take; then what is left is cut off.",
+    RELOAD,
+  ),
 };
 
 function parseAppId(value: string): string {

@@ -27,6 +27,8 @@ export interface ValueType<T> {
   readonly takes: string;
   /** Whether the key holds one value, or a list. */
   readonly list: boolean;
+  /** A value as the file says it, where the type alone does not tell what it looks like. */
+  readonly example?: string;
   /** Whether a text of digits alone stands for a number. */
   readonly digits?: boolean;
   /** Keys of the objects in the list, where it is one of objects. */
@@ -193,6 +195,7 @@ export function list<T>(
     schema: z.array(item.schema, { error: `not a list; write ["${one.example}"]` }),
     takes: `a list of ${one.plural}`,
     list: true,
+    example: `["${one.example}"]`,
     format: (value) => value.map(format),
   };
 }
@@ -205,15 +208,15 @@ export interface App {
 
 /** The list of applications. That ids differ is checked where their lines are known. */
 export function appList(parseId: (text: string) => string): ValueType<App[]> {
-  const write = 'write { id: "chat", secret: "…" }';
   const app = z.object({
     id: text("an id", parseId).schema,
     secret: text("a secret", parseSecret).schema,
-  }, { error: `not an application; ${write}` });
+  }, { error: 'not an application; write { id: "chat", secret: "…" }' });
   return {
-    schema: z.array(app, { error: `not a list; write [ { id: "chat", secret: "…" } ]` }),
-    takes: "a list of `{ id, secret }`",
+    schema: z.array(app, { error: 'not a list; write [{ id: "chat", secret: "…" }]' }),
+    takes: "a list of applications",
     list: true,
+    example: '[{ id: "chat", secret: "…" }]',
     itemKeys: ["id", "secret"],
     format: (apps) => apps.map(({ id }) => ({ id, secret: "***" })),
   };

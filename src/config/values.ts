@@ -4,7 +4,10 @@ import { isIP, isIPv4, isIPv6 } from "node:net";
 
 /** Where a listener binds, or a peer is dialled. */
 export interface ListenAddr {
-  /** Host name or address, without brackets; `"::"` for `:port`, which is every interface. */
+  /**
+   * Host name or address, without brackets; an IPv6 address in its shortest form. `"::"` for `:port`,
+   * which is every interface.
+   */
   hostname: string;
   /** 0–65535; 0 takes a free port. */
   port: number;
@@ -110,7 +113,7 @@ export function parseListenAddr(text: string): ListenAddr {
 /** `host:port` of something to connect to: a host and a port that is not 0 are needed. */
 export function parseDialAddr(text: string): ListenAddr {
   const addr = parseListenAddr(text);
-  if (text.startsWith(":") || isWildcard(addr)) {
+  if (addr.hostname === "::" || addr.hostname === "0.0.0.0") {
     throw new ValueFault("an address to connect to needs a host; write host:port");
   }
   if (addr.port === 0) {
@@ -125,7 +128,10 @@ function parseAddrHost(host: string): string {
   if (host === "*") throw new ValueFault('for every interface write ":port", without the "*"');
   if (host.startsWith("[") && host.endsWith("]")) {
     const inner = host.slice(1, -1);
-    if (isIPv6(inner)) return inner;
+    // In its shortest form, so that two ways to write it are one host.
+    if (isIPv6(inner) && !inner.includes("%")) {
+      return new URL(`http://[${inner}]`).hostname.slice(1, -1);
+    }
     throw new ValueFault("between [ and ] an IPv6 address is expected, as in [::1]:2222");
   }
   if (isIPv6(host)) throw new ValueFault("an IPv6 address stands in brackets, as in [::1]:2222");
@@ -139,19 +145,6 @@ function isHostName(text: string): boolean {
   const label = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
   return text.length <= 253 && !/(^|\.)0x[0-9a-f]*$/i.test(text) &&
     text.replace(/\.$/, "").split(".").every((part) => label.test(part));
-}
-
-/** Whether only this machine can reach the address. */
-export function isLoopback(addr: ListenAddr): boolean {
-  const host = addr.hostname.toLowerCase().replace(/\.$/, "");
-  if (isIPv4(host)) return host.startsWith("127.");
-  if (host === "localhost" || host.endsWith(".localhost")) return true;
-  return isIPv6(host) && /^(0{0,4}:){1,7}:?0{0,3}1$|^::ffff:127\./.test(host);
-}
-
-/** Whether the address stands for every interface. */
-export function isWildcard(addr: ListenAddr): boolean {
-  return addr.hostname === "0.0.0.0" || (isIPv6(addr.hostname) && /^[0:]+$/.test(addr.hostname));
 }
 
 /** An address (`10.0.0.1`, `fd00::1`) or a CIDR (`10.0.0.0/8`, `fd00::/8`), as written. */
@@ -168,15 +161,11 @@ export function parseCidr(text: string): string {
   return text;
 }
 
-/** A `Host` as a browser sends it, `name` or `name:port`; in lower case, since case means nothing. */
+/** The host of a `Host` header, without its port; in lower case, since case means nothing. */
 export function parseHost(text: string): string {
-  const parts = /^(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?$/.exec(text);
-  const host = parts?.[1] ?? "";
-  const known = host.startsWith("[") ? isIPv6(host.slice(1, -1)) : isHostName(host);
-  if (parts === null || !known || Number(parts[2] ?? 0) > 65535) {
-    throw new ValueFault("not a host; write push.example.org or push.example.org:8080");
-  }
-  return text.toLowerCase();
+  const address = text.startsWith("[") && text.endsWith("]") ? text.slice(1, -1) : text;
+  if (isIPv6(address) || isHostName(text)) return text.toLowerCase();
+  throw new ValueFault("not a host; write push.example.org, without a port");
 }
 
 /** `*`, or an `Origin` as a browser sends it; in the browser's form (lower case, no default port). */
@@ -189,7 +178,10 @@ export function parseOrigin(text: string): string {
     );
   }
   if (!/^https?$/i.test(parts[1])) return text.toLowerCase();
-  parseHost(parts[2]);
+  const { hostname } = parseListenAddr(/:\d+$/.test(parts[2]) ? parts[2] : `${parts[2]}:0`);
+  if (hostname === "::") {
+    throw new ValueFault("an origin needs a host; write https://chat.example.org");
+  }
   return new URL(text).origin;
 }
 

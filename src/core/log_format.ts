@@ -17,7 +17,8 @@ export function formatText(record: LogRecord): string {
   let line = `${localTime(record.timestamp)} ${LEVEL_NAMES[record.level]} ${category} `;
   line += printable(messageOf(record));
   for (const [key, value] of Object.entries(record.properties)) {
-    line += ` ${key}=${textValue(value)}`;
+    // What the message has a place for has been said.
+    if (!record.rawMessage.includes(`{${key}}`)) line += ` ${key}=${textValue(value)}`;
   }
   // Where a bug was is worth the long line; for everything else the message has to say enough.
   if (record.level === "fatal") {

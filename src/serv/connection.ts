@@ -142,7 +142,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
       this.#endOfInput();
     } catch (error) {
       // Reset by the peer, or closed by us while the read waited.
-      this.#host.logger.debug("read failed: {error}", { error, address: this.session.address });
+      this.#host.logger.debug("read failed", { error, address: this.session.address });
       this.close(this.#reason);
     }
   }
@@ -224,7 +224,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   refused(command: string, reason: string): void {
-    this.#host.logger.warn("{command} refused: {reason}", {
+    this.#host.logger.warn("refused", {
       command,
       reason,
       address: this.session.address,
@@ -274,7 +274,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   onWriteFailed(error: unknown): void {
-    this.#host.logger.debug("write failed: {error}", { error, address: this.session.address });
+    this.#host.logger.debug("write failed", { error, address: this.session.address });
     this.close(this.#reason);
   }
 
@@ -315,7 +315,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     const { counters } = this.#host;
     if (reason === "slow-consumer") counters.slowConsumers++;
     counters.errors[reason] = (counters.errors[reason] ?? 0) + 1;
-    this.#host.logger.warn("cut off: {reason}, {explanation}", {
+    this.#host.logger.warn("cut off", {
       reason,
       explanation,
       address: this.session.address,

@@ -161,7 +161,7 @@ export class Requests implements ParserEvents {
       this.#host.replyError(error.code, error.message);
       return;
     }
-    this.#host.logger.error("a command failed: {error}", { error });
+    this.#host.logger.error("a command failed", { error });
     this.#host.close("failed");
   }
 

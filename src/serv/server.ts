@@ -65,7 +65,7 @@ export class Server implements ConnectionHost {
         // Mostly "too many open files": the connection stays in the backlog, and trying again at
         // once would spin. ECONNABORTED and its kind pass by themselves.
         if (delayMs === MIN_ACCEPT_DELAY_MS) {
-          this.logger.warn("cannot accept: {error}; trying again", { error });
+          this.logger.warn("cannot accept a connection; trying again", { error });
         }
         await new Promise((resolve) => setTimeout(resolve, delayMs));
         delayMs = Math.min(delayMs * 2, MAX_ACCEPT_DELAY_MS);
@@ -74,7 +74,8 @@ export class Server implements ConnectionHost {
   }
 
   #accepted(conn: Deno.TcpConn): void {
-    const address = conn.remoteAddr.transport === "tcp" ? conn.remoteAddr.hostname : "";
+    // A listener on "::" shows IPv4 clients as ::ffff:192.0.2.1.
+    const address = conn.remoteAddr.hostname.replace(/^::ffff:(?=\d+\.)/, "");
     this.counters.connectionsTotal++;
     const refusal = this.#refusal(address);
     if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#stopping)) {

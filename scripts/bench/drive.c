@@ -1,0 +1,425 @@
+// The run itself: publishers and subscribers on non-blocking sockets, one thread, one epoll.
+#define _GNU_SOURCE
+#include "drive.h"
+#include "processor_time.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+struct subscriber {
+  int fd, channel; // fd is -1 once the server has closed it
+  const struct shape *shape;
+  struct track track;
+  uint64_t stamp_high, stamp_low; // of the message before, as big-endian text
+  char *kept;                     // an unfinished frame
+  size_t kept_size;
+};
+
+struct publisher {
+  int fd;
+  uint64_t sent;               // messages handed to the socket or waiting in the chunk
+  uint64_t replied;
+  char *chunk;                 // frames made beforehand, of which numbers are filled in
+  size_t chunk_size, chunk_at; // what is to be sent, and how far it was
+  int blocked;                 // the socket takes no more
+  int pong_due, ping_due, pong_seen;
+  uint64_t stamp_high, stamp_low;
+  char kept[MAX_HEAD];
+  size_t kept_size;
+};
+
+static struct plan plan;
+static struct options options;
+static struct outcome *outcome;
+static struct shape request, reply, *deliveries;
+static struct subscriber *subscribers; // those of channel c are c, c + channels, c + 2 * channels, …
+static struct publisher *publishers;
+static int subscriber_count, epoll;
+static uint64_t *published, *allowed; // by channel: so far, and up to where the window reaches
+static uint32_t *sequences;           // by publisher and channel: the next
+static uint64_t window_messages, total_published, total_replied;
+static int finished; // publishing is over
+static int64_t start_ns, read_ns;
+static char filler[MAX_PAYLOAD], *buffer; // what is before the buffer is room for an unfinished frame
+
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static void note_problem(const char *bytes, size_t size) {
+  char *problem = outcome->problem;
+  if (problem[0] != 0) return;
+  if (size > sizeof outcome->problem - 1) size = sizeof outcome->problem - 1;
+  for (size_t i = 0; i < size; i++)
+    problem[i] = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\' ? bytes[i] : '?';
+}
+
+// ---- connecting
+
+static int dial(const char *hello, const char *confirmed) {
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+  if (inet_pton(AF_INET, options.host, &address.sin_addr) != 1) die("'%s' is not an IPv4 address", options.host);
+  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+    die("cannot connect to %s:%d: %s", options.host, options.port, strerror(errno));
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  struct timeval patience = {.tv_sec = 10};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  if (send(fd, hello, strlen(hello), MSG_NOSIGNAL) != (ssize_t)strlen(hello)) die("cannot greet: %s", strerror(errno));
+  char got[4096];
+  size_t size = 0;
+  while (memmem(got, size, confirmed, strlen(confirmed)) == NULL) { // NATS tells about itself first
+    ssize_t n = recv(fd, got + size, sizeof got - size, 0);
+    if (n <= 0) die("no '%.*s' from the server but '%.*s'", (int)strcspn(confirmed, "\r"), confirmed, (int)size, got);
+    size += (size_t)n;
+  }
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  return fd;
+}
+
+static void watch(int fd, int operation, uint32_t what, int index) {
+  struct epoll_event event = {.events = what, .data.u32 = (uint32_t)index};
+  if (epoll_ctl(epoll, operation, fd, &event) != 0) die("epoll: %s", strerror(errno));
+}
+
+static void connect_all(void) {
+  char hello[512], confirmed[512];
+  epoll = epoll_create1(EPOLL_CLOEXEC);
+  for (int i = 0; i < subscriber_count; i++) {
+    struct subscriber *s = &subscribers[i];
+    s->channel = i % plan.channels;
+    s->shape = &deliveries[s->channel];
+    s->kept = malloc((size_t)s->shape->size + 4096);
+    track_open(&s->track, plan.publishers);
+    handshake(&plan, s->channel, hello, confirmed, sizeof hello);
+    s->fd = dial(hello, confirmed);
+    watch(s->fd, EPOLL_CTL_ADD, EPOLLIN, i);
+  }
+  handshake(&plan, -1, hello, confirmed, sizeof hello);
+  for (int i = 0; i < plan.publishers; i++) {
+    struct publisher *p = &publishers[i];
+    int frames = CHUNK / request.size + 1;
+    p->chunk = malloc((size_t)frames * request.size);
+    for (int f = 0; f < frames; f++) {
+      put_frame(p->chunk + (size_t)f * request.size, &plan, &request);
+      put_digits(p->chunk + (size_t)f * request.size + request.payload_at + PUBLISHER_AT, (uint32_t)i);
+    }
+    p->fd = dial(hello, confirmed);
+    watch(p->fd, EPOLL_CTL_ADD, EPOLLIN, subscriber_count + i);
+  }
+}
+
+// ---- publishing
+
+// Whether the window of the channel has room: no subscriber may be more than the window behind.
+static int has_room(int channel) {
+  if (published[channel] < allowed[channel]) return 1;
+  uint64_t slowest = published[channel];
+  for (int i = channel; i < subscriber_count; i += plan.channels)
+    if (subscribers[i].fd >= 0 && subscribers[i].track.passed < slowest) slowest = subscribers[i].track.passed;
+  allowed[channel] = slowest + window_messages;
+  return published[channel] < allowed[channel];
+}
+
+static int64_t due_ns(uint64_t message) { return start_ns + (int64_t)((double)message / options.rate * 1e9); }
+
+static void put_message(struct publisher *p, int index, int channel, int64_t now) {
+  char *frame = p->chunk + p->chunk_size;
+  for (int d = plan.digits - 1, c = channel; d >= 0; d--, c /= 10) frame[request.channel_at + d] = (char)('0' + c % 10);
+  char *payload = frame + request.payload_at;
+  put_digits(payload + SEQUENCE_AT, sequences[(size_t)index * plan.channels + channel]++);
+  if (plan.timed) {
+    // From when it was due, not from when it was sent: a server that stops us does not hide its delay.
+    int64_t due = due_ns(total_published);
+    put_digits(payload + DUE_AT, (uint32_t)((uint64_t)due >> 32));
+    put_digits(payload + DUE_AT + 8, (uint32_t)due);
+    histogram_add(&outcome->delays, now > due ? (uint64_t)(now - due) : 0);
+  }
+  p->chunk_size += (size_t)request.size;
+  p->sent++;
+  published[channel]++;
+  total_published++;
+}
+
+static void fill_chunk(struct publisher *p, int index, int64_t now) {
+  p->chunk_size = p->chunk_at = 0;
+  while (!finished && p->chunk_size < CHUNK) {
+    int channel = (int)(p->sent % (uint64_t)plan.channels);
+    if (!has_room(channel) || (options.messages > 0 && total_published >= options.messages)) break;
+    if (plan.timed && (due_ns(total_published) > now || (int)(total_published % (uint64_t)plan.publishers) != index))
+      break;
+    put_message(p, index, channel, now);
+  }
+}
+
+static void send_control(struct publisher *p, const char *line) {
+  if (send(p->fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line)) die("cannot send %s", line);
+}
+
+static void send_chunk(struct publisher *p, int index) {
+  while (p->chunk_at < p->chunk_size) {
+    ssize_t n = send(p->fd, p->chunk + p->chunk_at, p->chunk_size - p->chunk_at, MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN) die("cannot publish: %s", strerror(errno));
+    int blocked = n < 0;
+    if (blocked != p->blocked)
+      watch(p->fd, EPOLL_CTL_MOD, EPOLLIN | (blocked ? EPOLLOUT : 0), subscriber_count + index);
+    p->blocked = blocked;
+    if (blocked) return;
+    p->chunk_at += (size_t)n;
+  }
+  if (p->pong_due) send_control(p, "PONG\r\n");
+  p->pong_due = 0;
+}
+
+// Every publisher sends one chunk at most. Returns whether any could send another at once.
+static int publish_round(int64_t now) {
+  int more = 0;
+  for (int i = 0; i < plan.publishers; i++) {
+    struct publisher *p = &publishers[i];
+    if (p->chunk_at == p->chunk_size) fill_chunk(p, i, now);
+    send_chunk(p, i);
+    if (finished && plan.protocol == NATS && !p->ping_due && p->chunk_at == p->chunk_size) {
+      p->ping_due = 1;
+      send_control(p, "PING\r\n");
+    }
+    more |= !finished && p->chunk_size >= CHUNK && p->chunk_at == p->chunk_size;
+  }
+  return more;
+}
+
+// ---- receiving
+
+// Stamps are 16 digits: as big-endian numbers they compare as text does.
+static void check_stamp(const char *at, uint64_t *high, uint64_t *low) {
+  uint64_t h, l;
+  memcpy(&h, at, 8);
+  memcpy(&l, at + 8, 8);
+  h = __builtin_bswap64(h);
+  l = __builtin_bswap64(l);
+  if (h < *high || (h == *high && l <= *low)) outcome->stamps_back++;
+  *high = h;
+  *low = l;
+}
+
+// Whether a whole frame of this shape stands at `at`; its payload is checked by the caller.
+static inline int is_frame(const char *at, const struct shape *shape) {
+  return memcmp(at, shape->head, (size_t)shape->head_size) == 0 && at[shape->size - 2] == '\r' &&
+         at[shape->size - 1] == '\n';
+}
+
+static inline void take_message(struct subscriber *s, const char *at) {
+  const char *payload = at + s->shape->payload_at;
+  int header = header_size(&plan);
+  uint32_t publisher, sequence;
+  if (!get_digits(payload + PUBLISHER_AT, &publisher) || !get_digits(payload + SEQUENCE_AT, &sequence) ||
+      publisher >= (uint32_t)plan.publishers ||
+      sequence >= sequences[(size_t)publisher * plan.channels + s->channel] ||
+      memcmp(payload + header, filler, (size_t)(plan.size - header)) != 0) {
+    outcome->corrupt++;
+    note_problem(at, (size_t)s->shape->size);
+    return;
+  }
+  if (s->shape->stamp_at >= 0) check_stamp(at + s->shape->stamp_at, &s->stamp_high, &s->stamp_low);
+  track_message(&s->track, &outcome->tally, publisher, sequence);
+  uint32_t high, low;
+  if (plan.timed && get_digits(payload + DUE_AT, &high) && get_digits(payload + DUE_AT + 8, &low)) {
+    int64_t latency = read_ns - (int64_t)((uint64_t)high << 32 | low);
+    histogram_add(&outcome->latencies, latency > 0 ? (uint64_t)latency : 0);
+  }
+}
+
+// A line that is no frame. Returns what follows it, or `at` when it is not whole yet.
+static const char *take_line(const char *at, const char *end, int fd, struct publisher *p) {
+  const char *line_end = memchr(at, '\n', (size_t)(end - at));
+  if (line_end == NULL && end - at < MAX_HEAD - 1) return at;
+  size_t size = line_end == NULL ? (size_t)(end - at) : (size_t)(line_end + 1 - at);
+  if (plan.protocol == NATS && size == 6 && memcmp(at, "PING\r\n", 6) == 0) {
+    if (p != NULL) p->pong_due = 1; // not in the middle of a message
+    else if (send(fd, "PONG\r\n", 6, MSG_NOSIGNAL) != 6) die("cannot send PONG");
+  } else if (plan.protocol == NATS && p != NULL && size == 6 && memcmp(at, "PONG\r\n", 6) == 0) {
+    p->pong_seen = 1;
+  } else {
+    int is_error = memcmp(at, "ERROR", 5) == 0 || at[0] == '-';
+    if (is_error) outcome->errors++;
+    else outcome->corrupt++;
+    note_problem(at, size);
+  }
+  return at + size;
+}
+
+// Returns where the unfinished rest begins.
+static const char *take_deliveries(struct subscriber *s, const char *at, const char *end) {
+  const struct shape *shape = s->shape;
+  for (;;) {
+    while (end - at >= shape->size && is_frame(at, shape)) {
+      take_message(s, at);
+      at += shape->size;
+    }
+    size_t have = (size_t)(end - at), head = (size_t)shape->head_size;
+    int may_be_frame = have < (size_t)shape->size && memcmp(at, shape->head, have < head ? have : head) == 0;
+    if (have == 0 || may_be_frame) return at;
+    const char *next = take_line(at, end, s->fd, NULL);
+    if (next == at) return at;
+    at = next;
+  }
+}
+
+static const char *take_replies(struct publisher *p, const char *at, const char *end) {
+  for (;;) {
+    uint64_t before = p->replied;
+    while (reply.head_size > 0 && end - at >= reply.size && is_frame(at, &reply)) {
+      if (reply.stamp_at >= 0) check_stamp(at + reply.stamp_at, &p->stamp_high, &p->stamp_low);
+      p->replied++;
+      at += reply.size;
+    }
+    total_replied += p->replied - before;
+    size_t have = (size_t)(end - at), head = (size_t)reply.head_size;
+    int may_be_frame = head > 0 && have < (size_t)reply.size && memcmp(at, reply.head, have < head ? have : head) == 0;
+    if (have == 0 || may_be_frame) return at;
+    const char *next = take_line(at, end, p->fd, p);
+    if (next == at) return at;
+    at = next;
+  }
+}
+
+static void read_publisher(struct publisher *p) {
+  ssize_t n = recv(p->fd, buffer, READ_SIZE, 0);
+  if (n < 0 && errno == EAGAIN) return;
+  const char *problem = outcome->problem;
+  if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
+  memcpy(buffer - p->kept_size, p->kept, p->kept_size);
+  const char *rest = take_replies(p, buffer - p->kept_size, buffer + n);
+  p->kept_size = (size_t)(buffer + n - rest);
+  memcpy(p->kept, rest, p->kept_size);
+}
+
+static void read_subscriber(struct subscriber *s) {
+  ssize_t n = recv(s->fd, buffer, READ_SIZE, 0);
+  if (n < 0 && errno == EAGAIN) return;
+  if (n <= 0) {
+    outcome->cut++;
+    finished = 1;
+    close(s->fd);
+    s->fd = -1;
+    return;
+  }
+  memcpy(buffer - s->kept_size, s->kept, s->kept_size);
+  const char *rest = take_deliveries(s, buffer - s->kept_size, buffer + n);
+  s->kept_size = (size_t)(buffer + n - rest);
+  memcpy(s->kept, rest, s->kept_size);
+}
+
+static int is_drained(void) {
+  for (int i = 0; i < plan.publishers; i++) {
+    struct publisher *p = &publishers[i];
+    if (p->chunk_at < p->chunk_size || (reply.head_size > 0 && p->replied < p->sent)) return 0;
+    if (plan.protocol == NATS && !p->pong_seen) return 0;
+  }
+  for (int i = 0; i < subscriber_count; i++) {
+    struct subscriber *s = &subscribers[i];
+    if (s->fd >= 0 && s->track.passed < published[s->channel]) return 0;
+  }
+  return 1;
+}
+
+// ---- the run
+
+static struct moment this_moment(void) {
+  return (struct moment){now_ns(), outcome->tally.delivered, total_published, processor_seconds(0),
+                         options.server_pid > 0 ? processor_seconds(options.server_pid) : 0};
+}
+
+// How long to sleep for events. Timed runs spin through the last tenth of a millisecond: a sleep ends late.
+static int64_t sleep_ns(int64_t now) {
+  if (finished || !plan.timed) return 20000000;
+  int64_t left = due_ns(total_published) - now;
+  return left < 100000 ? 0 : left - 100000 < 20000000 ? left - 100000 : 20000000;
+}
+
+// Publishes and reads until everything has come. The figures are those from the end of the warm-up until
+// publishing stops: as much is on its way then as was at the beginning, so that neither end needs a correction.
+// A given number of messages is timed from the first byte to the last.
+// Returns whether it ended because nothing came any more.
+static int run(struct moment *from, struct moment *to) {
+  start_ns = now_ns();
+  int64_t warm_ns = start_ns + (int64_t)(options.warmup * 1e9), stop_ns = warm_ns + (int64_t)(options.seconds * 1e9);
+  int64_t progress_ns = start_ns;
+  uint64_t progress = 0;
+  *from = this_moment();
+  for (int warm = options.warmup == 0, measured = 0;;) {
+    int64_t now = now_ns();
+    if (!warm && now >= warm_ns) {
+      warm = 1;
+      memset(&outcome->latencies, 0, sizeof outcome->latencies);
+      memset(&outcome->delays, 0, sizeof outcome->delays);
+      *from = this_moment();
+    }
+    if (options.messages > 0 ? total_published >= options.messages : now >= stop_ns) finished = 1;
+    if (finished && !measured && options.messages == 0) {
+      measured = 1;
+      *to = this_moment();
+    }
+    int more = publish_round(now);
+    if (finished && is_drained()) {
+      if (!measured) *to = this_moment();
+      return 0;
+    }
+    uint64_t seen = outcome->tally.delivered + outcome->tally.duplicated + total_replied;
+    if (seen != progress) progress_ns = now;
+    progress = seen;
+    if (now - progress_ns > (int64_t)(options.stall * 1e9) && (finished || !plan.timed)) {
+      if (!measured) *to = this_moment();
+      return 1;
+    }
+    struct epoll_event events[256];
+    struct timespec patience = {.tv_nsec = more ? 0 : sleep_ns(now)};
+    int ready = epoll_pwait2(epoll, events, 256, &patience, NULL);
+    if (ready > 0 && plan.timed) read_ns = now_ns();
+    for (int i = 0; i < ready; i++) {
+      int index = (int)events[i].data.u32;
+      if (index < subscriber_count) read_subscriber(&subscribers[index]);
+      else if (events[i].events & ~(uint32_t)EPOLLOUT) read_publisher(&publishers[index - subscriber_count]);
+    }
+  }
+}
+
+static void prepare(void) {
+  subscriber_count = plan.channels * plan.subscribers;
+  request = request_shape(&plan);
+  reply = reply_shape(&plan);
+  deliveries = calloc((size_t)plan.channels, sizeof *deliveries);
+  for (int c = 0; c < plan.channels; c++) deliveries[c] = delivery_shape(&plan, c);
+  uint64_t share = options.in_flight / (uint64_t)subscriber_count;
+  window_messages = (share < options.window ? share : options.window) / (uint64_t)deliveries[0].size + 1;
+  subscribers = calloc((size_t)subscriber_count, sizeof *subscribers);
+  publishers = calloc((size_t)plan.publishers, sizeof *publishers);
+  published = calloc((size_t)plan.channels, sizeof *published);
+  allowed = calloc((size_t)plan.channels, sizeof *allowed);
+  sequences = calloc((size_t)plan.publishers * (size_t)plan.channels, sizeof *sequences);
+  put_filler(filler, plan.size);
+  buffer = (char *)malloc(MAX_FRAME + READ_SIZE + 8) + MAX_FRAME; // a look at a word may go past the end
+}
+
+void drive(const struct plan *for_plan, const struct options *with, struct outcome *found) {
+  plan = *for_plan;
+  options = *with;
+  outcome = found;
+  prepare();
+  connect_all();
+  found->stalled = run(&found->from, &found->to);
+  found->published = total_published;
+  found->unanswered = reply.head_size > 0 ? total_published - total_replied : 0;
+  for (int i = 0; i < subscriber_count; i++) {
+    found->expected += published[subscribers[i].channel];
+    found->passed += subscribers[i].track.passed;
+  }
+}

@@ -1,0 +1,197 @@
+// The command line: what was called, with which options, or what is wrong with the call.
+
+import { Command, CommanderError, Option } from "commander";
+import { nearest } from "../config/nearest.ts";
+
+/** From what level on the log is written. */
+export type Level = "debug" | "info" | "warn" | "error";
+
+/** `pushd [serve]`. */
+export interface ServeArgs {
+  command: "serve";
+  /** The configuration file, where one was named. */
+  conf?: string;
+  level: Level;
+  /** A file that is appended to, or `stdout`. */
+  log: string;
+  logFormat: "text" | "json";
+  /** Keys of the configuration that the command line sets, in the form of the file. */
+  overrides: Record<string, string>;
+}
+
+/** What the command line asks for. The caller chooses the exit code; for a usage error that is 2. */
+export type Parsed =
+  | ServeArgs
+  | { command: "check_config"; file?: string }
+  | { command: "version" }
+  | { command: "help"; text: string }
+  | { command: "usage_error"; message: string };
+
+const HERE: Record<string, string> = {
+  serve: "run the server (also without any command)",
+  "check-config": "read the configuration as a start would and say what is wrong with it",
+  version: "print the versions of pushd and Deno, and the platform",
+  help: "print this",
+};
+
+const NOT_YET = ["sub", "pub", "his", "bench", "top", "backup", "storage", "dev-cluster"];
+
+/** Options by their long name, with whether a value follows. The original wrote them with one dash. */
+const OPTIONS = new Map([
+  ["conf", true],
+  ["level", true],
+  ["log", true],
+  ["log-format", true],
+  ["version", false],
+  ["help", false],
+]);
+
+/** Reads the arguments, without the program's name. Never throws for what a caller can do wrong. */
+export function parseArgs(argv: readonly string[]): Parsed {
+  const args = withLongOptions(argv);
+  const at = commandAt(args);
+  const name = at === -1 ? "serve" : args[at];
+  const rest = at === -1 ? args : args.toSpliced(at, 1);
+  if (NOT_YET.includes(name)) {
+    return { command: "usage_error", message: `\`pushd ${name}\` is not yet in this version` };
+  }
+  switch (name) {
+    case "serve":
+      return parseServe(rest);
+    case "check-config":
+      return parseCheckConfig(rest);
+    case "version":
+      return { command: "version" };
+    case "help":
+      return { command: "help", text: helpOf(serveCommand()) };
+  }
+  const known = nearest(name, [...Object.keys(HERE), ...NOT_YET]);
+  return {
+    command: "usage_error",
+    message: `unknown command ${
+      JSON.stringify(name)
+    }; the nearest is "${known}", and \`pushd help\` names all`,
+  };
+}
+
+function parseServe(args: string[]): Parsed {
+  const command = serveCommand();
+  return run(command, args, () => {
+    const { conf, level, log, logFormat } = command.opts<
+      { conf?: string; level: Level; log: string; logFormat: "text" | "json" }
+    >();
+    if (conf === "") return usageError("--conf needs the name of a file");
+    if (log === "") return usageError('--log needs the name of a file, or "stdout"');
+    const serve: ServeArgs = { command: "serve", level, log, logFormat, overrides: {} };
+    return conf === undefined ? serve : { ...serve, conf };
+  });
+}
+
+function parseCheckConfig(args: string[]): Parsed {
+  const command = quiet(new Command("pushd check-config"))
+    .usage("[FILE]")
+    .description(`Reads FILE as a start would, prints every mistake and warning, and exits 0 or 2.`)
+    .argument("[file]", "the configuration; without it etc/pushd.cf where that is there")
+    .option("--conf <file>", "the same");
+  return run(command, args, () => {
+    const { conf } = command.opts<{ conf?: string }>();
+    const [named] = command.args;
+    if (conf !== undefined && named !== undefined) return usageError("one file at a time");
+    const file = named ?? conf;
+    if (file === "") return usageError("check-config needs the name of a file, or none");
+    return file === undefined ? { command: "check_config" } : { command: "check_config", file };
+  });
+}
+
+function serveCommand(): Command {
+  const commands = Object.entries(HERE).map(([name, what]) => `  ${name.padEnd(22)} ${what}`);
+  return quiet(new Command("pushd"))
+    .usage("[serve] [options]")
+    .description("A pub/sub server for anyone with a TCP socket.")
+    .option("--conf <file>", "the configuration; without it etc/pushd.cf where that is there")
+    .addOption(
+      new Option("--level <level>", "how much is logged")
+        .choices(["debug", "info", "warn", "error"]).default("info"),
+    )
+    .option("--log <file>", 'where the log goes: a file, or "stdout"', "stdout")
+    .addOption(
+      new Option("--log-format <format>", "of the log").choices(["text", "json"]).default("text"),
+    )
+    .option("-v, --version", "print the version")
+    .helpOption("-h, --help", "print this")
+    .addHelpText("after", `\nCommands:\n${commands.join("\n")}\n`);
+}
+
+/** Keeps commander from printing and from ending the process. */
+function quiet(command: Command): Command {
+  return command
+    .exitOverride()
+    .configureOutput({ writeOut: () => {}, writeErr: () => {} })
+    .allowExcessArguments(false);
+}
+
+function run(command: Command, args: string[], result: () => Parsed): Parsed {
+  try {
+    command.parse(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.code === "commander.helpDisplayed") {
+      return { command: "help", text: helpOf(command) };
+    }
+    return usageError(messageOf(error, command));
+  }
+  return command.opts<{ version?: boolean }>().version ? { command: "version" } : result();
+}
+
+function helpOf(command: Command): string {
+  let text = "";
+  command.configureOutput({ writeOut: (part) => void (text += part) });
+  command.outputHelp();
+  return text.trimEnd();
+}
+
+/** Commander's message on one line; for an unknown option always with the nearest known one. */
+function messageOf(error: CommanderError, command: Command): string {
+  const text = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+  const unknown = error.code === "commander.unknownOption" && /'(.*?)'/s.exec(text)?.[1];
+  if (!unknown) return text;
+  const known = ["-h", "--help", ...command.options.flatMap(({ short, long }) => [short, long])]
+    .filter((flag) => flag !== undefined);
+  return `unknown option ${JSON.stringify(unknown)}; the nearest is ${nearest(unknown, known)}`;
+}
+
+function usageError(message: string): Parsed {
+  return { command: "usage_error", message };
+}
+
+/** The arguments, the original's `-conf FILE` and `-level=x` written with two dashes. */
+function withLongOptions(argv: readonly string[]): string[] {
+  const args = [...argv];
+  for (let i = 0; i < args.length && args[i] !== "--"; i++) {
+    const option = optionOf(args[i]);
+    if (option === null) continue;
+    args[i] = args[i].replace(/^--?/, "--");
+    if (option.valueFollows) i++;
+  }
+  return args;
+}
+
+/** Where the command stands: at the first word that is neither an option nor the value of one; or -1. */
+function commandAt(args: readonly string[]): number {
+  for (let i = 0; i < args.length; i++) {
+    if (args[i] === "--") return i + 1 < args.length ? i + 1 : -1;
+    const option = optionOf(args[i]);
+    if (option?.valueFollows) i++;
+    else if (!args[i].startsWith("-") || args[i] === "-") return i;
+    // What follows an option that nobody knows may be its value.
+    else if (option === null && !/^-[vh]$/.test(args[i])) return -1;
+  }
+  return -1;
+}
+
+/** The known option that `arg` is, written with one dash or two; null for anything else. */
+function optionOf(arg: string): { valueFollows: boolean } | null {
+  const [, name, value] = /^--?([a-z-]+)(=.*)?$/s.exec(arg) ?? [];
+  const takesValue = name === undefined ? undefined : OPTIONS.get(name);
+  return takesValue === undefined ? null : { valueFollows: takesValue && value === undefined };
+}
