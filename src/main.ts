@@ -253,20 +253,6 @@ function listen(key: string, addr: ListenAddr, tcpBacklog: number): Deno.TcpList
 
 /** What an operator should know at start although nothing is wrong enough to stop. */
 async function warnings(config: Config, openFiles: number): Promise<void> {
-  const { hostname } = config.tcp_listen_addr;
-  if (config.auth === "off" && !isLoopback(hostname)) {
-    log.warn(
-      `tcp_listen_addr "${config.tcp_listen_addr.text}" can be reached by others, and auth is "off": ` +
-        `whoever reaches it may publish and read`,
-    );
-  }
-  if (config.auth === "on" && config.apps.length === 0) {
-    log.warn(`auth is "on" and no apps are configured: nobody can authenticate`);
-  }
-  const stats = config.stats_listen_addr;
-  if (stats !== null && !isLoopback(stats.hostname) && config.stats_token === "") {
-    log.warn(`stats_listen_addr "${stats.text}" can be reached by others without a stats_token`);
-  }
   if (config.max_connections !== null && config.max_connections > openFiles - RESERVED_FILES) {
     log.warn(
       `max_connections ${config.max_connections} is more than the open-file limit of ${openFiles} ` +

@@ -9,6 +9,11 @@ import { LoadServer, pause, within } from "./load_server.ts";
 const MiB = 2 ** 20;
 /** Longest silence that other clients may see on a noisy machine of two cores, ms. */
 const PATIENCE_MS = 500;
+/**
+ * How far a publisher runs before readers that must not be cut off: they are in the test's process,
+ * which a busy machine may not run for longer than it takes to fill max_pending_bytes (8 MiB).
+ */
+const AHEAD_BYTES = 6 * MiB;
 
 const MESSAGE = bytesOf("MESSAGE ");
 const PUBLISHED = bytesOf("PUBLISHED ");
@@ -59,16 +64,21 @@ function publishLines(channel: string, from: number, to: number, size: number): 
   return lines;
 }
 
-/** Publishes messages 0 to `count` as fast as the server takes them, and awaits every reply. */
+/**
+ * Publishes messages 0 to `count`, pipelined, and awaits every reply; never further than
+ * {@link AHEAD_BYTES} before what `reached` says.
+ */
 async function publishAll(
   publisher: LineClient,
   channel: string,
   count: number,
   size: number,
+  reached: () => number = () => count,
 ): Promise<void> {
   const written = (async () => {
     const step = Math.max(1, Math.floor(256 * 1024 / size));
     for (let i = 0; i < count; i += step) {
+      while ((i - reached()) * size > AHEAD_BYTES) await pause(1);
       await publisher.send(publishLines(channel, i, Math.min(count, i + step), size));
     }
   })();
@@ -153,18 +163,25 @@ Deno.test({
 Deno.test("200 MB to a subscriber that never reads: it is cut off, and nobody else notices", async () => {
   const size = 16 * 1024;
   const count = Math.ceil(200_000_000 / size);
-  await using server = await LoadServer.start();
+  await using server = await LoadServer.start({
+    // What is kept is not what is measured here.
+    conf: { max_cache_msgs_every_channel: 100 },
+  });
   const readers = await Promise.all(Array.from({ length: 4 }, () => subscribed(server.port, "c")));
   using stopped = await subscribed(server.port, "c");
   using publisher = await LineClient.connect(server.port);
   await using bystander = await LoadChild.start("ping", `${server.port}`);
   const before = server.rss();
   server.clearPeak();
-  const checked = readers.map((reader) => new Checker("c").read(reader, count));
+  const checkers = readers.map(() => new Checker("c"));
+  const reached = () => Math.min(...checkers.map(({ next }) => next));
   await within(
     60_000,
     "200 MB to be read",
-    Promise.all([publishAll(publisher, "c", count, size), ...checked]),
+    Promise.all([
+      publishAll(publisher, "c", count, size, reached),
+      ...readers.map((reader, i) => checkers[i].read(reader, count)),
+    ]),
   );
   const grown = server.peakRss() - before;
   assert.ok(grown < 100 * MiB, `resident memory grew by ${grown} bytes`);
@@ -222,7 +239,7 @@ Deno.test("what a subscriber has read no longer counts: two bursts of 6 MiB", as
 Deno.test("a stopped subscriber among 100 is cut off, and the others see no gap", async () => {
   const size = 20_000;
   await using server = await LoadServer.start({
-    conf: { max_pending_bytes: "1MiB", write_timeout: "1s" },
+    conf: { max_pending_bytes: "512KiB" },
   });
   const others = await Promise.all(Array.from({ length: 99 }, () => subscribed(server.port, "c")));
   await using stopped = await LoadChild.start("follow", `${server.port}`, "c");
@@ -258,8 +275,8 @@ Deno.test("a stopped subscriber among 100 is cut off, and the others see no gap"
   const { numbers, others: lines, fault } = await stopped.report<FollowReport>();
   assert.deepEqual(numbers, numbers.map((_, i) => i));
   assert.ok(numbers.length < count, "it cannot have got everything");
-  assert.ok(lines.length <= 1, lines.join("\n"));
-  for (const line of lines) assert.match(line, /^ERROR slow-consumer /);
+  assert.equal(lines.length, 1);
+  assert.match(lines[0], /^ERROR slow-consumer /);
   assert.equal(fault, null);
   closeAll(others);
 });

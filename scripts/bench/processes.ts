@@ -28,18 +28,16 @@ export class Processes {
     options: { args: string[]; cwd: string; env?: Record<string, string>; logPath: string },
   ): LoggedProcess {
     const { args, cwd, env, logPath } = options;
-    const child = this.#spawn(path, {
-      args,
+    // The shell replaces itself by the server, which then writes to the file without our help.
+    const script = 'log=$1; shift; exec "$@" >"$log" 2>&1';
+    const child = this.#spawn("/bin/sh", {
+      args: ["-c", script, "sh", logPath, path, ...args],
       cwd,
-      stdout: "piped",
-      stderr: "piped",
+      stdout: "null",
+      stderr: "null",
       ...(env === undefined ? {} : { env, clearEnv: true }),
     });
-    const open = () => Deno.open(logPath, { create: true, append: true });
-    const outputs = [child.stdout, child.stderr].map(async (stream) =>
-      await stream.pipeTo((await open()).writable)
-    );
-    const ended = Promise.all([child.status, ...outputs]).then(() => {
+    const ended = child.status.then(() => {
       this.#running.delete(child);
     });
     return { pid: child.pid, logPath, ended };

@@ -47,6 +47,9 @@ export type HjsonScan =
 /** Deeper nesting than this is refused; a configuration has three levels. */
 const MAX_DEPTH = 32;
 
+/** Longer values need quotes, in characters: the library takes quadratic time for them without. */
+const MAX_UNQUOTED = 4096;
+
 const ESCAPES: Record<string, string> = {
   '"': '"',
   "'": "'",
@@ -316,6 +319,9 @@ class Scanner {
     if (kind !== null) {
       this.#at = at + head.length;
       return { ...this.#place(at), kind, quoted: false, text: head.trim() };
+    }
+    if (line.length > MAX_UNQUOTED) {
+      throw new ScanStop(`a value of more than ${MAX_UNQUOTED} characters needs quotes`, at);
     }
     this.#at = end;
     const open = this.#open[this.#open.length - 1];

@@ -118,6 +118,7 @@ Deno.test("scanHjson: faults say where and what would be right", () => {
     ["[".repeat(100_000), /nested more than 32 levels/],
     ["a:{".repeat(40), /nested more than 32 levels/],
   ];
+  assert.match(faultOf(`a: ${"x".repeat(4097)}`), /^1:4 a: .*needs quotes/);
   for (const [text, expected] of cases) {
     assert.match(faultOf(text), expected, JSON.stringify(text.slice(0, 40)));
     const library = (() => {
@@ -130,6 +131,21 @@ Deno.test("scanHjson: faults say where and what would be right", () => {
     assert.ok(library !== "object", `${text} is an object to the library`);
   }
 });
+
+/** Holds the scanner against the library on one text. */
+function compare(text: string): void {
+  const scan = scanHjson(text);
+  let value: unknown;
+  try {
+    value = Hjson.parse(text);
+  } catch {
+    assert.ok(!scan.ok, `read, and refused by the library: ${text}`);
+    return;
+  }
+  const single = typeof value !== "object" || value === null;
+  assert.equal(scan.ok, !single, text);
+  if (scan.ok) assert.deepEqual(valueOf(scan.root), withoutPrototypes(value), text);
+}
 
 Deno.test("scanHjson: reads what the library reads, whatever the text", () => {
   const piece = fc.constantFrom(
@@ -147,34 +163,17 @@ Deno.test("scanHjson: reads what the library reads, whatever the text", () => {
     "__proto__: ",
   );
   const anything = fc.array(piece, { maxLength: 25 }).map((pieces) => pieces.join(""));
-  fc.assert(
-    fc.property(anything, (text) => {
-      const scan = scanHjson(text);
-      let value: unknown;
-      try {
-        value = Hjson.parse(text);
-      } catch {
-        assert.ok(!scan.ok, "read, and refused by the library");
-        return;
-      }
-      const single = typeof value !== "object" || value === null;
-      assert.equal(scan.ok, !single);
-      if (!scan.ok) return;
-      assert.deepEqual(valueOf(scan.root), withoutPrototypes(value));
-    }),
-    { numRuns: 20_000 },
-  );
+  fc.assert(fc.property(anything, compare), { numRuns: 20_000 });
 });
 
 Deno.test("scanHjson: reads what the library writes", () => {
+  const objects = fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 }));
   fc.assert(
-    fc.property(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 })), (value) => {
+    fc.property(objects, (value) => {
       const plain: unknown = JSON.parse(JSON.stringify(value));
-      for (const text of [Hjson.stringify(plain), JSON.stringify(plain, null, 2)]) {
-        const scan = scanHjson(text);
-        assert.ok(scan.ok, text);
-        if (scan.ok) assert.deepEqual(valueOf(scan.root), withoutPrototypes(Hjson.parse(text)));
-      }
+      // Not all that it writes can it read: a ' before the closing ''' ends the text too early.
+      compare(Hjson.stringify(plain));
+      compare(JSON.stringify(plain, null, 2));
     }),
     { numRuns: 500 },
   );

@@ -1,21 +1,18 @@
-// Tests of loading: the file's text, environment and command line, and every kind of mistake.
+// Tests of loading a file: its text, and every kind of mistake in it.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { loadConfig, type LoadOptions } from "./load.ts";
-import { redact } from "./redact.ts";
+import { loadConfig } from "./load.ts";
 import { type Config, defaultConfig } from "./schema.ts";
 
-type Rest = Omit<LoadOptions, "text" | "path">;
-
-function load(text: string, rest: Rest = {}): { config: Config; warnings: string[] } {
-  const result = loadConfig({ path: "etc/pushd.cf", text, ...rest });
+function load(text: string): { config: Config; warnings: string[] } {
+  const result = loadConfig({ path: "etc/pushd.cf", text });
   if (!result.ok) assert.fail(result.mistakes.join("\n"));
   return result;
 }
 
-function mistakesOf(text: string, rest: Rest = {}): string[] {
-  const result = loadConfig({ path: "etc/pushd.cf", text, ...rest });
+function mistakesOf(text: string): string[] {
+  const result = loadConfig({ path: "etc/pushd.cf", text });
   if (result.ok) assert.fail(`${JSON.stringify(text)} was taken`);
   for (const line of [...result.mistakes, ...result.warnings]) {
     // deno-lint-ignore no-control-regex
@@ -24,8 +21,8 @@ function mistakesOf(text: string, rest: Rest = {}): string[] {
   return result.mistakes;
 }
 
-function mistakeOf(text: string, rest: Rest = {}): string {
-  const mistakes = mistakesOf(text, rest);
+function mistakeOf(text: string): string {
+  const mistakes = mistakesOf(text);
   assert.equal(mistakes.length, 1, mistakes.join("\n"));
   return mistakes[0];
 }
@@ -277,82 +274,6 @@ Deno.test("loadConfig: what is not yet in this version is said once it is set", 
   assert.deepEqual(load('msg_storage: ""').warnings, []);
 });
 
-Deno.test("loadConfig: the environment wins over the file, the command line over both", () => {
-  const { config, warnings } = load("session_timeout: 1m\ntoken_ttl: 1m\nauth_timeout: 1m", {
-    env: { PUSHD_SESSION_TIMEOUT: "2m", PUSHD_TOKEN_TTL: "2m", PATH: "/bin", pushd_auth: "x" },
-    overrides: { token_ttl: "3m" },
-  });
-  assert.deepEqual(
-    [config.auth_timeout, config.session_timeout, config.token_ttl],
-    [60_000, 120_000, 180_000],
-  );
-  assert.deepEqual(warnings, []);
-});
-
-Deno.test("loadConfig: lists and sections in the environment", () => {
-  const { config } = load("", {
-    env: {
-      PUSHD_SQLITE_PATH: "/tmp/x # y",
-      PUSHD_S2S_PEERS: "[::1]:2223, b:1",
-      PUSHD_ETC_SERVERS: '["a:1", "b:2"]',
-      PUSHD_ALLOWED_HOSTS: "a.org",
-      PUSHD_WEB_ORIGINS: "",
-      PUSHD_APPS: '[{"id": "a", "secret": "b"}]',
-      PUSHD_PROXY_PROTOCOL: "false",
-      PUSHD_MAX_CONNECTIONS: "10",
-    },
-  });
-  assert.equal(config.sqlite.path, "/tmp/x # y");
-  assert.deepEqual(config.s2s_peers.map(({ hostname }) => hostname), ["::1", "b"]);
-  assert.deepEqual(config.etc_servers.map(({ text }) => text), ["a:1", "b:2"]);
-  assert.deepEqual(config.allowed_hosts, ["a.org"]);
-  assert.deepEqual(config.web_origins, []);
-  assert.deepEqual(config.apps, [{ id: "a", secret: "b" }]);
-  assert.equal(config.max_connections, 10);
-});
-
-Deno.test("loadConfig: mistakes in the environment name the variable", () => {
-  assert.equal(mistakeOf("", { env: { PUSHD_AUTH: "" } }), 'PUSHD_AUTH: "": write "off" or "on"');
-  assert.match(
-    mistakeOf("", { env: { PUSHD_SESSION_TIMEOUT: "5" } }),
-    /^PUSHD_SESSION_TIMEOUT: "5": not a/,
-  );
-  assert.match(
-    mistakeOf("", { env: { PUSHD_ETC_SERVERS: "a:1,b" } }),
-    /^PUSHD_ETC_SERVERS: item 2: "b": /,
-  );
-  assert.match(mistakeOf("", { env: { PUSHD_ETC_SERVERS: "[a:1, b:1]" } }), /not a list/);
-  assert.match(
-    mistakeOf("", { env: { PUSHD_APPS: "a:hunter2" } }),
-    /^PUSHD_APPS: \*\*\*: not a list; write \[\{ "id"/,
-  );
-  assert.match(
-    mistakeOf("", { env: { PUSHD_MAX_PENDING_BYTES: "1KiB" } }),
-    /^PUSHD_MAX_PENDING_BYTES: "1KiB": less than/,
-  );
-  assert.match(
-    mistakeOf("", { overrides: { "sqlite.path": "" } }),
-    /^command line: sqlite\.path: "": empty/,
-  );
-});
-
-Deno.test("loadConfig: an unknown PUSHD_ variable warns, but for those of the tests", () => {
-  const env = {
-    PUSHD_AUHT: "1",
-    PUSHD_TEST_X: "1",
-    PUSHD_BIN: "x",
-    PUSHD_REDIS_OFFLINE: "x",
-    PUSHD_: "",
-  };
-  const { warnings } = load("", { env });
-  assert.equal(warnings.length, 3);
-  assert.match(
-    warnings[1],
-    /^PUSHD_AUHT: no such key, left out; the nearest known name is PUSHD_AUTH$/,
-  );
-  assert.match(warnings[2], /^PUSHD_REDIS_OFFLINE: has no effect/);
-});
-
 Deno.test("loadConfig: secrets are in no mistake and no warning", () => {
   const texts = [
     "s2s_secret: hunter2,",
@@ -469,46 +390,4 @@ Deno.test("loadConfig: takes a file of the original", () => {
   const notYet = keys(/is not yet in this version/);
   assert.ok(notYet.includes("msg_storage") && notYet.includes("etc_servers"));
   assert.equal(warnings.length, 3 + notYet.length);
-});
-
-Deno.test("redact: as in the file, defaults filled in, secrets hidden", () => {
-  const { config } = load(
-    `
-    session_timeout: 90m
-    max_line_bytes: 1024
-    tcp_listen_addr: ":2222"
-    stats_token: hunter2
-    apps: [{ id: "a", secret: "hunter2" }]
-    mongodb: {
-      url: "mongodb://u:hunter2@a:1/pushd?tlsCertificateKeyFilePassword=hunter2&w=majority"
-      password: "hunter2"
-    }
-  `,
-    { env: { PUSHD_TOKEN_TTL: "60s" } },
-  );
-  const shown = redact(config);
-  assert.ok(!/hunter2/.test(JSON.stringify(shown)));
-  assert.equal(shown.session_timeout, "90m");
-  assert.equal(shown.token_ttl, "60s");
-  assert.equal(shown.auth_timeout, "10s");
-  assert.equal(shown.max_line_bytes, 1024);
-  assert.equal(shown.max_pending_bytes, "8MiB");
-  assert.equal(shown.tcp_listen_addr, ":2222");
-  assert.equal(shown.tls_listen_addr, "");
-  assert.equal(shown.tcp_backlog, 4096);
-  assert.equal(shown.stats_token, "***");
-  assert.equal(shown.s2s_secret, "");
-  assert.equal(shown.max_connections, null);
-  assert.deepEqual(shown.apps, [{ id: "a", secret: "***" }]);
-  assert.deepEqual(shown.sqlite, { path: "pushd.db" });
-  const { url, password } = shown.mongodb as { url: string; password: string };
-  assert.equal(url, "mongodb://***@a:1/pushd?tlsCertificateKeyFilePassword=***&w=majority");
-  assert.equal(password, "***");
-});
-
-Deno.test("redact: a configuration that was not loaded", () => {
-  const shown = redact(defaultConfig({ session_timeout: 5_400_000 }));
-  assert.equal(shown.session_timeout, "1h30m");
-  assert.equal(shown.msg_retention, 0);
-  assert.deepEqual(shown.etc_servers, []);
 });

@@ -139,12 +139,12 @@ function parseAddrHost(host: string): string {
   throw new ValueFault("the part before the port is not a host name or an address");
 }
 
-/** Whether `text` is an IPv4 address or a host name; what looks like numbers must be an address. */
+/** Whether `text` is an IPv4 address or a host name; one that ends in a number is an address to all. */
 function isHostName(text: string): boolean {
-  if (/^[\d.]+$/.test(text)) return isIPv4(text);
+  const labels = text.replace(/\.$/, "").split(".");
+  if (/^(?:\d+|0x[0-9a-f]*)$/i.test(labels[labels.length - 1])) return isIPv4(text);
   const label = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
-  return text.length <= 253 && !/(^|\.)0x[0-9a-f]*$/i.test(text) &&
-    text.replace(/\.$/, "").split(".").every((part) => label.test(part));
+  return text.length <= 253 && labels.every((part) => label.test(part));
 }
 
 /** An address (`10.0.0.1`, `fd00::1`) or a CIDR (`10.0.0.0/8`, `fd00::/8`), as written. */
