@@ -8,7 +8,6 @@ import { redact } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
 import type { ListenAddr } from "./config/values.ts";
 import { Clock } from "./core/clock.ts";
-import { isLoopback } from "./core/host_check.ts";
 import { configureLogging, flushLogs, getLogger } from "./core/logger.ts";
 import { openFileLimit } from "./core/open_files.ts";
 import { somaxconn } from "./core/somaxconn.ts";

@@ -160,7 +160,10 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   /** So little that a turn's messages, in whatever form, fit well into what may wait for a reader. */
   #maxReadBytes(): number {
-    return Math.min(MAX_READ_BYTES, Math.max(FIRST_READ_BYTES, this.writer.maxPendingBytes >> 4));
+    return Math.min(
+      MAX_READ_BYTES,
+      Math.max(FIRST_READ_BYTES, Math.floor(this.writer.maxPendingBytes / 16)),
+    );
   }
 
   #isBlocked(): boolean {
@@ -186,7 +189,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   /** Whether so much waits for the client that its next request has to wait, too. */
   get isFull(): boolean {
     const { pending, maxPendingBytes } = this.writer;
-    return pending > MAX_HIGH_WATER_BYTES || pending > maxPendingBytes >> 2;
+    return pending > MAX_HIGH_WATER_BYTES || pending > maxPendingBytes / 4;
   }
 
   #endOfInput(): void {
@@ -201,7 +204,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   // ---- what commands may do ----------------------------------------------------------------
 
   get maxReplyBytes(): number {
-    return this.writer.maxPendingBytes >> 2;
+    return Math.floor(this.writer.maxPendingBytes / 4);
   }
 
   reply(line: string): void {
@@ -239,7 +242,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   replayRoom(): number {
     if (this.#state !== "open") return 0;
-    return (this.writer.maxPendingBytes >> 1) - this.writer.pending;
+    return Math.floor(this.writer.maxPendingBytes / 2) - this.writer.pending;
   }
 
   backlog(nowMs: number): number {
