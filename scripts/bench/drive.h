@@ -20,7 +20,7 @@ struct options {
 struct moment {
   int64_t at_ns;
   uint64_t delivered, published;
-  double own_cpu, server_cpu; // seconds of processor time
+  double own_cpu, server_cpu, machine_cpu; // seconds of processor time
 };
 
 struct outcome {

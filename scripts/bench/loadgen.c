@@ -65,8 +65,10 @@ static int report(const struct outcome *o) {
   printf("{\"published\":%lu,\"deliveries\":%lu,\"seconds\":%.3f", o->published, o->tally.delivered, seconds);
   printf(",\"publishes_per_s\":%.0f,\"deliveries_per_s\":%.0f", (double)(to->published - from->published) / seconds,
          (double)(to->delivered - from->delivered) / seconds);
-  printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f", (to->own_cpu - from->own_cpu) / seconds,
-         (to->server_cpu - from->server_cpu) / seconds);
+  double own = to->own_cpu - from->own_cpu, server = to->server_cpu - from->server_cpu;
+  double other = to->machine_cpu - from->machine_cpu - own - server;
+  printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f,\"other_cpu\":%.3f", own / seconds, server / seconds,
+         other > 0 ? other / seconds : 0);
   printf(",\"lost\":%lu,\"duplicated\":%lu,\"disordered\":%lu,\"corrupt\":%lu", lost, o->tally.duplicated,
          disordered, o->corrupt);
   printf(",\"cut\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"stalled\":%s", o->cut, o->errors, o->unanswered,

@@ -25,6 +25,8 @@ export interface Run {
   /** Cores in use: 1 is one core all the time. */
   generator_cpu: number;
   server_cpu: number;
+  /** By neither of the two. */
+  other_cpu: number;
   lost: number;
   duplicated: number;
   disordered: number;

@@ -1,4 +1,4 @@
-// How much processor time a process has used.
+// How much processor time a process, or the whole machine, has used.
 #ifndef PUSHD_BENCH_PROCESSOR_TIME_H
 #define PUSHD_BENCH_PROCESSOR_TIME_H
 
@@ -27,6 +27,17 @@ static inline double processor_seconds(int pid) {
   if (after_name == NULL) return 0;
   sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
   return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+
+// Of all processors together, what a hypervisor took away from them included.
+static inline double machine_seconds(void) {
+  FILE *file = fopen("/proc/stat", "r");
+  unsigned long user = 0, nice = 0, system = 0, irq = 0, softirq = 0, steal = 0;
+  if (file == NULL) return 0;
+  if (fscanf(file, "cpu %lu %lu %lu %*u %*u %lu %lu %lu", &user, &nice, &system, &irq, &softirq, &steal) != 6) user = 0;
+  fclose(file);
+  return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
 }
 
 #endif

@@ -14,10 +14,13 @@ export interface ServerReport {
   /** Cores in use. */
   server_cpu: number;
   generator_cpu: number;
+  other_cpu: number;
   /** What the generator reaches against a server that does nothing else than its part of the protocol. */
   ceiling_deliveries_per_s: number;
   /** The generator, not the server, may have been what was measured. */
   generator_limited: boolean;
+  /** Other work on the machine took part of what the server or the generator could have used. */
+  disturbed: boolean;
   runs: Run[];
 }
 
@@ -37,7 +40,9 @@ export interface LatencyReport {
 }
 
 /** Above these the generator had too little left for the server to be what was measured. */
-const MAX_GENERATOR_CPU = 0.9, MAX_SHARE_OF_CEILING = 0.7;
+const MAX_GENERATOR_CPU = 0.85, MAX_SHARE_OF_CEILING = 0.85;
+/** Cores. */
+const MAX_OTHER_CPU = 0.2;
 
 export function median(values: readonly number[]): number {
   if (values.length === 0) throw new RangeError("there is no median of nothing");
@@ -63,13 +68,16 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): Summa
 export function reportServer(runs: Run[], ceiling: number): ServerReport {
   const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
   const generatorCpu = median(runs.map((run) => run.generator_cpu));
+  const otherCpu = median(runs.map((run) => run.other_cpu));
   return {
     deliveries_per_s: deliveries,
     server_cpu: median(runs.map((run) => run.server_cpu)),
     generator_cpu: generatorCpu,
+    other_cpu: otherCpu,
     ceiling_deliveries_per_s: ceiling,
     generator_limited: generatorCpu > MAX_GENERATOR_CPU ||
       deliveries.median > MAX_SHARE_OF_CEILING * ceiling,
+    disturbed: otherCpu > MAX_OTHER_CPU,
     runs,
   };
 }
@@ -121,6 +129,7 @@ export function formatRow(report: RowReport): string {
       `cpu ${server.server_cpu.toFixed(2)}, generator ${server.generator_cpu.toFixed(2)}`,
       `ceiling ${formatCount(server.ceiling_deliveries_per_s).padStart(6)}`,
       server.generator_limited ? "(the generator was the limit)" : "",
+      server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
     ].join("  ").trimEnd();
   });
   const ratios = Object.entries(report.pushd_ratio).map(([protocol, summary]) =>

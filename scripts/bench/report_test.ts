@@ -23,6 +23,7 @@ function run(deliveriesPerSecond: number, more: Partial<Run> = {}): Run {
     deliveries_per_s: deliveriesPerSecond,
     generator_cpu: 0.5,
     server_cpu: 1,
+    other_cpu: 0,
     lost: 0,
     duplicated: 0,
     disordered: 0,
@@ -70,8 +71,18 @@ Deno.test("formatCount: three digits at every size", () => {
 
 Deno.test("reportServer: says when the generator was the limit", () => {
   assert.equal(reportServer([run(1e6)], 1e7).generator_limited, false);
-  assert.equal(reportServer([run(8e6)], 1e7).generator_limited, true);
+  assert.equal(reportServer([run(9e6)], 1e7).generator_limited, true);
   assert.equal(reportServer([run(1e6, { generator_cpu: 0.95 })], 1e7).generator_limited, true);
+});
+
+Deno.test("reportServer: says when the machine was not ours alone", () => {
+  const report = reportServer([
+    run(1e6, { other_cpu: 0.5 }),
+    run(1e6, { other_cpu: 0.4 }),
+    run(1e6),
+  ], 1e7);
+  assert.equal(report.disturbed, true);
+  assert.equal(reportServer([run(1e6, { other_cpu: 0.1 })], 1e7).disturbed, false);
 });
 
 Deno.test("formatRow: a line for each server, and pushd's ratios to the others", () => {

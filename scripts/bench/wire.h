@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { MAX_HEAD = 128, MAX_PAYLOAD = 60000, MAX_FRAME = MAX_PAYLOAD + 2 * MAX_HEAD };
-enum { CHUNK = 64 * 1024, READ_SIZE = 256 * 1024 };
+enum { CHUNK = 64 * 1024, READ_SIZE = 512 * 1024 };
 enum protocol { PUSHD, NATS, REDIS };
 enum fault { NO_FAULT, FAULT_LOSS, FAULT_DUPLICATE, FAULT_SWAP, FAULT_CORRUPT };
 

@@ -4,10 +4,12 @@ import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import {
   eventLine,
+  isPrefixOf,
   lineText,
   lineTimestamp,
   MESSAGE_LINE_EXTRA,
   messagePrefix,
+  prefixName,
   writeMessageLine,
 } from "../proto/encoder.ts";
 import type { ChannelHistory } from "./channel_history.ts";
@@ -67,11 +69,20 @@ export class Channel {
 
   constructor(
     readonly app: ChannelOwner,
-    readonly name: string,
-    readonly nameBytes: Uint8Array<ArrayBuffer>,
+    name: Uint8Array,
     readonly hash: number,
   ) {
-    this.prefix = messagePrefix(nameBytes);
+    this.prefix = messagePrefix(name);
+  }
+
+  /** Its name, decoded anew each time: a channel of bytes alone takes less memory. */
+  get name(): string {
+    return prefixName(this.prefix);
+  }
+
+  /** Whether `bytes[start, end)` is its name. */
+  isNamed(bytes: Uint8Array, start: number, end: number): boolean {
+    return isPrefixOf(this.prefix, bytes, start, end);
   }
 
   /** Whether messages wait in the open batch. */
@@ -168,13 +179,14 @@ export class Channel {
     firstLine: number,
     node: string,
   ): PooledBuffer {
+    const channel = this.name;
     let text = "";
     let line = firstLine;
     for (let at = 0; at < lines.length; line++) {
       const lf = lines.indexOf(0x0a, at);
       const ts = lineTimestamp(lines, at, this.prefix.length);
       const msg = lineText(lines, at, lf, this.prefix.length);
-      text += eventLine({ channel: this.name, ts, msg, from: froms?.[line] }, node);
+      text += eventLine({ channel, ts, msg, from: froms?.[line] }, node);
       at = lf + 1;
     }
     const bytes = encodeUtf8(text);

@@ -39,8 +39,8 @@ export interface Piece {
 
 /** Blocks up to this size take further batches; what is larger stands alone. */
 const OPEN_BLOCK_BYTES = 32 * 1024;
-/** Rough size of the objects that a block needs beside its bytes. */
-const BLOCK_OVERHEAD_BYTES = 200;
+/** What a block takes beside its bytes, measured (resident, 200,000 channels of one message). */
+const BLOCK_OVERHEAD_BYTES = 450;
 
 /** The kept messages of one channel, oldest first. */
 export class ChannelHistory {
@@ -55,7 +55,8 @@ export class ChannelHistory {
   #firstBlock = 0;
   #firstSeq = 0;
   /** Where the oldest kept line begins in the first block; the lines before it no longer count. */
-  #head: { offset: number; line: number } = { offset: 0, line: 0 };
+  #headOffset = 0;
+  #headLine = 0;
   /** Further lines of the first block that no longer count; walked over when somebody reads. */
   #toSkip = 0;
   #lostTs: number;
@@ -105,7 +106,7 @@ export class ChannelHistory {
   trim(maxMessages: number): void {
     while (this.count > maxMessages) {
       const excess = this.count - maxMessages;
-      const kept = this.#blocks[0].count - this.#head.line - this.#toSkip;
+      const kept = this.#blocks[0].count - this.#headLine - this.#toSkip;
       if (kept > excess) {
         this.#toSkip += excess;
         this.count -= excess;
@@ -119,11 +120,12 @@ export class ChannelHistory {
   dropOldestBlock(): number {
     const block = this.#blocks.shift();
     if (block === undefined) return 0;
-    this.count -= block.count - this.#head.line - this.#toSkip;
+    this.count -= block.count - this.#headLine - this.#toSkip;
     this.#lostTs = block.lastTs;
     this.#firstBlock++;
     this.#firstSeq += block.count;
-    this.#head = { offset: 0, line: 0 };
+    this.#headOffset = 0;
+    this.#headLine = 0;
     this.#toSkip = 0;
     const freed = block.buffer.bytes.length + BLOCK_OVERHEAD_BYTES;
     this.bytes -= freed;
@@ -140,13 +142,15 @@ export class ChannelHistory {
   #settle(): void {
     if (this.#toSkip === 0) return;
     const { bytes } = this.#blocks[0].buffer;
-    let { offset, line } = this.#head;
+    let offset = this.#headOffset;
+    let line = this.#headLine;
     for (; this.#toSkip > 0; this.#toSkip--) {
       this.#lostTs = lineTimestamp(bytes, offset, this.#prefixLength);
       offset = bytes.indexOf(LF, offset) + 1;
       line++;
     }
-    this.#head = { offset, line };
+    this.#headOffset = offset;
+    this.#headLine = line;
   }
 
   /**
@@ -165,7 +169,8 @@ export class ChannelHistory {
     let seq = this.#firstSeq;
     for (let i = 0; i < this.#blocks.length; i++) {
       const block = this.#blocks[i];
-      let { offset, line } = i === 0 ? this.#head : { offset: 0, line: 0 };
+      let offset = i === 0 ? this.#headOffset : 0;
+      let line = i === 0 ? this.#headLine : 0;
       if (block.lastTs > ts || (inclusive && block.lastTs === ts)) {
         const { bytes } = block.buffer;
         while (true) {

@@ -1,6 +1,5 @@
 // An application's channels, found by the bytes of their names.
 
-import { decodeUtf8, equalBytes } from "../proto/bytes.ts";
 import { Channel } from "./channel.ts";
 
 // A random start, so that nobody can choose names which all fall into one place of the table.
@@ -36,9 +35,9 @@ export class App {
     const slot = this.#channels.get(hash);
     if (slot === undefined) return undefined;
     if (slot instanceof Channel) {
-      return equalBytes(slot.nameBytes, bytes, start, end) ? slot : undefined;
+      return slot.isNamed(bytes, start, end) ? slot : undefined;
     }
-    return slot.find((channel) => equalBytes(channel.nameBytes, bytes, start, end));
+    return slot.find((channel) => channel.isNamed(bytes, start, end));
   }
 
   /** The channel named by `bytes[start, end)`, a checked name; made when it is not known. */
@@ -46,8 +45,7 @@ export class App {
     const hash = hashBytes(bytes, start, end);
     const known = this.#find(hash, bytes, start, end);
     if (known !== undefined) return known;
-    const name = bytes.slice(start, end);
-    const channel = new Channel(this, decodeUtf8(name), name, hash);
+    const channel = new Channel(this, bytes.subarray(start, end), hash);
     const slot = this.#channels.get(hash);
     if (slot === undefined) this.#channels.set(hash, channel);
     else if (slot instanceof Channel) this.#channels.set(hash, [slot, channel]);

@@ -13,8 +13,8 @@ export interface HistoryLimits {
   maxIdleChannels: number;
 }
 
-/** Rough size of a channel, its name and its place in the tables. */
-const CHANNEL_OVERHEAD_BYTES = 600;
+/** What a channel takes with its name and its places in the tables, measured in the same way. */
+const CHANNEL_OVERHEAD_BYTES = 1400;
 
 /**
  * The history in memory. Over its bounds the least recently used channel without subscribers is

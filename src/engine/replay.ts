@@ -73,9 +73,10 @@ export class Replay {
       if (piece === undefined) return false;
       lines = copyOf(piece.lines);
     } else {
+      const { name } = channel;
       let text = "";
       while (text.length < maxBytes) {
-        const message = history.nextMessage(this.cursor, channel.name);
+        const message = history.nextMessage(this.cursor, name);
         if (message === undefined) break;
         text += eventLine(message, this.host.node);
       }

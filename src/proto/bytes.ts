@@ -46,12 +46,3 @@ export function indexOfByte(bytes: Uint8Array, byte: number, start: number, end:
     : bytes.subarray(0, end).indexOf(byte, near);
   return at;
 }
-
-/** Whether `a` equals `b[start, end)`. */
-export function equalBytes(a: Uint8Array, b: Uint8Array, start: number, end: number): boolean {
-  if (a.length !== end - start) return false;
-  for (let i = 0; i < a.length; i++) {
-    if (a[i] !== b[start + i]) return false;
-  }
-  return true;
-}

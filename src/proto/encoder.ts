@@ -27,6 +27,27 @@ export function messagePrefix(name: Uint8Array): Uint8Array<ArrayBuffer> {
   return prefix;
 }
 
+/** The channel's name in a {@link messagePrefix}. */
+export function prefixName(prefix: Uint8Array): string {
+  // A copy: a view would move a small array's bytes out of the heap for good.
+  return decodeUtf8(prefix.slice(8, -1));
+}
+
+/** Whether `bytes[start, end)` is the name of the channel in a {@link messagePrefix}. */
+export function isPrefixOf(
+  prefix: Uint8Array,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): boolean {
+  const length = end - start;
+  if (prefix.length !== length + 9) return false;
+  for (let i = 0; i < length; i++) {
+    if (prefix[8 + i] !== bytes[start + i]) return false;
+  }
+  return true;
+}
+
 /** Bytes of a MESSAGE line beside its prefix and its message: timestamp, space, CR LF. */
 export const MESSAGE_LINE_EXTRA = TIMESTAMP_DIGITS + 1 + 2;
 

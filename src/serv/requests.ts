@@ -2,7 +2,7 @@
 
 import type { Logger } from "../core/logger.ts";
 import type { Channel } from "../engine/channel.ts";
-import { CR, decodeUtf8, equalBytes, isUtf8 } from "../proto/bytes.ts";
+import { CR, decodeUtf8, isUtf8 } from "../proto/bytes.ts";
 import { type ErrorCode, WireError } from "../proto/errors.ts";
 import { checkName } from "../proto/names.ts";
 import { Parser, type ParserEvents } from "../proto/parser.ts";
@@ -91,7 +91,7 @@ export class Requests implements ParserEvents {
       let channel = this.lastChannel;
       if (
         channel === null || channel.forgotten || channel.app !== session.app ||
-        !equalBytes(channel.nameBytes, bytes, nameStart, nameEnd)
+        !channel.isNamed(bytes, nameStart, nameEnd)
       ) {
         checkName(bytes, nameStart, nameEnd, "channel");
         checkMessage(bytes, nameEnd + 1, end, utf8);
