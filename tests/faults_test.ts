@@ -87,7 +87,8 @@ Deno.test({
 });
 
 Deno.test({
-  name: `no file left at all: the accept loop waits, and goes on when there are some${prlimit.reason}`,
+  name:
+    `no file left at all: the accept loop waits, and goes on when there are some${prlimit.reason}`,
   ignore: prlimit.ignore,
   async fn() {
     // More connections are allowed than there are files.
@@ -139,7 +140,7 @@ Deno.test("what the server closes is seen within a second, and nothing is left o
     assert.match(await http.line() ?? "closed", /^ERROR unknown-command /);
     assert.equal(await http.line(), null);
 
-    if (closes) for (const client of [idle, quitting, http]) client.close();
+    if (closes) { for (const client of [idle, quitting, http]) client.close(); }
     await server.statsWhen("connections", (value) => value === 0, 5_000);
     assert.equal(server.socketCount(), sockets);
     if (closes) assert.deepEqual(socketStates(server.port), []);

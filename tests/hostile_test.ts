@@ -115,7 +115,10 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
 
   await t.step("what is not UTF-8", async () => {
     using client = await connect();
-    const wrong = [[0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0x80], [0xe2, 0x82]];
+    const wrong = [[0xc0, 0xaf], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0x80], [
+      0xe2,
+      0x82,
+    ]];
     for (const bytes of wrong) {
       for (const [before, after] of [["", ""], ["é", ""], ["", "é"]]) {
         await client.send(concat(`pub evil ${before}`, bytes, `${after}\n`));
@@ -173,7 +176,8 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
     const pings = bytesOf("ping\n".repeat(100_000));
     await assert.rejects(
       within(DEADLINE_MS, "being cut off", sendOver(client, pings, 40 * pings.length)),
-      (error) => error instanceof Deno.errors.BrokenPipe ||
+      (error) =>
+        error instanceof Deno.errors.BrokenPipe ||
         error instanceof Deno.errors.ConnectionReset,
     );
     const after = await server.stats();
@@ -238,10 +242,12 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
       await client.send(concat("pi", before, "ng", before, "\n"));
       assert.equal(await client.line(), "PONG");
     }
-    for (const parts of [[[IAC], [0xfd], [3, 0x70], bytesOf("ing\n")], [[0x70, IAC], [
-      0xf1,
-      0x69,
-    ], bytesOf("ng\n")]]) {
+    for (
+      const parts of [[[IAC], [0xfd], [3, 0x70], bytesOf("ing\n")], [[0x70, IAC], [
+        0xf1,
+        0x69,
+      ], bytesOf("ng\n")]]
+    ) {
       for (const part of parts) {
         await client.send(Uint8Array.from(part));
         await new Promise((resolve) => setTimeout(resolve, 10));
@@ -281,7 +287,10 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
         await sendOver(client, part, total);
         await client.send(concat([0, IAC, SE], "\nping\n"));
       })();
-      assertAllErrors(await linesToPong(client, sending), /^ERROR (line-too-long|unknown-command) /);
+      assertAllErrors(
+        await linesToPong(client, sending),
+        /^ERROR (line-too-long|unknown-command) /,
+      );
     });
   }
 

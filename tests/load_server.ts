@@ -146,7 +146,7 @@ export class LoadServer implements AsyncDisposable {
     await this.#logEnded;
     await Deno.remove(this.#conf);
     if (code !== 0) {
-      console.error('DISPOSE', code, signal, this.log.slice(-20).join('\n'));
+      console.error("DISPOSE", code, signal, this.log.slice(-20).join("\n"));
       fail(`the server ended with ${signal ?? code}:\n${this.log.slice(-20).join("\n")}`);
     }
   }

@@ -14,6 +14,7 @@ const PACKAGES = {
   prlimit: "util-linux",
   ps: "procps",
   "redis-server": "redis-server",
+  script: "bsdutils",
   ss: "iproute2",
   strace: "strace",
   telnet: "telnet",
