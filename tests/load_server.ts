@@ -1,88 +1,48 @@
-// A server process for the tests of load and faults, and what the system says about it.
+// A server under load or in trouble: the harness's, with what the system says about its process.
 
 import { fail } from "node:assert/strict";
+import { type Pushd, type PushdOptions, startPushd, within as harnessWithin } from "./harness.ts";
 
-const MAIN = new URL("../src/main.ts", import.meta.url).pathname;
-
-/** How a {@link LoadServer} is started. */
-export interface LoadServerOptions {
-  /** Keys of the configuration; ports are chosen freely. */
-  conf?: Record<string, unknown>;
-  /** A program that starts the server, as `prlimit --nofile=256:256`. */
-  prefix?: readonly string[];
-}
-
-/** One server process with free ports and its history in memory. */
+/** One server process, by default with its history in memory. */
 export class LoadServer implements AsyncDisposable {
-  readonly log: string[] = [];
-  port = 0;
-  statsPort = 0;
+  #pushd: Pushd;
 
-  #child: Deno.ChildProcess;
-  #logEnded: Promise<void> = Promise.resolve();
-  #conf: string;
-
-  private constructor(child: Deno.ChildProcess, conf: string) {
-    this.#child = child;
-    this.#conf = conf;
+  private constructor(pushd: Pushd) {
+    this.#pushd = pushd;
   }
 
-  static async start({ conf = {}, prefix = [] }: LoadServerOptions = {}): Promise<LoadServer> {
-    const file = await Deno.makeTempFile({ prefix: "pushd-load-", suffix: ".cf" });
-    await Deno.writeTextFile(
-      file,
-      JSON.stringify({
-        tcp_listen_addr: "127.0.0.1:0",
-        stats_listen_addr: "127.0.0.1:0",
-        msg_storage: "memory",
-        ...conf,
-      }),
+  /** Starts one; `prefix` is a program that starts it, as `prlimit --nofile=256:256`. */
+  static async start(
+    { config = {}, prefix }: { config?: Record<string, unknown> } & Pick<PushdOptions, "prefix"> =
+      {},
+  ): Promise<LoadServer> {
+    return new LoadServer(
+      await startPushd({ config: { msg_storage: "memory", ...config }, prefix }),
     );
-    const [program, ...args] = [...prefix, Deno.execPath(), "run", "-A", MAIN, "--conf", file];
-    const child = new Deno.Command(program, { args, stdout: "piped", stderr: "inherit" }).spawn();
-    const server = new LoadServer(child, file);
-    const ready = Promise.withResolvers<void>();
-    server.#logEnded = server.#readLog(ready);
-    await within(20_000, "the server to be ready", ready.promise);
-    return server;
-  }
-
-  async #readLog(ready: PromiseWithResolvers<void>): Promise<void> {
-    let rest = "";
-    for await (const text of this.#child.stdout.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop() ?? "";
-      this.log.push(...lines);
-      for (const line of lines) {
-        this.port = Number(/ clients: 127\.0\.0\.1:(\d+)/.exec(line)?.[1] ?? this.port);
-        this.statsPort = Number(/ stats: http:.*:(\d+)/.exec(line)?.[1] ?? this.statsPort);
-        if (/ ready: /.test(line)) ready.resolve();
-      }
-    }
-    ready.reject(new Error(`the server ended: ${this.log.join("\n")}`));
   }
 
   get pid(): number {
-    return this.#child.pid;
+    return this.#pushd.pid;
+  }
+
+  get port(): number {
+    return this.#pushd.port;
   }
 
   /** The counters of `/s/stat`. */
   async stats(): Promise<Record<string, number>> {
-    const answer = await fetch(`http://127.0.0.1:${this.statsPort}/s/stat`);
-    return (await answer.json()).stats;
+    return (await this.#pushd.stat()).stats;
   }
 
-  /** Waits until a counter of `/s/stat` is what `isRight` wants, and returns it. */
-  async statsWhen(
-    name: string,
-    isRight: (value: number) => boolean,
-    timeoutMs = 15_000,
-  ): Promise<number> {
+  /** Waits until a counter of `/s/stat` is `expected`. */
+  async statsWhen(name: string, expected: number, timeoutMs = 15_000): Promise<void> {
     const untilMs = performance.now() + timeoutMs;
     while (true) {
       const value = (await this.stats())[name];
-      if (isRight(value)) return value;
-      if (performance.now() > untilMs) fail(`${name} is still ${value} after ${timeoutMs} ms`);
+      if (value === expected) return;
+      if (performance.now() > untilMs) {
+        fail(`${name} is still ${value} and not ${expected} after ${timeoutMs} ms`);
+      }
       await pause(20);
     }
   }
@@ -130,25 +90,12 @@ export class LoadServer implements AsyncDisposable {
 
   /** Log lines above INFO. */
   complaints(): string[] {
-    return this.log.filter((line) => / (WARN|ERROR|FATAL) /.test(line));
+    return this.#pushd.log().split("\n").filter((line) => / (WARN|ERROR|FATAL) /.test(line));
   }
 
-  /** Ends the server with SIGTERM and checks that it went in order. */
+  /** Ends the server; throws where that does not go in order. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#child.kill("SIGTERM");
-    } catch {
-      // It has ended already, which its status shows.
-    }
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 20_000);
-    const { code, signal } = await this.#child.status;
-    clearTimeout(timer);
-    await this.#logEnded;
-    await Deno.remove(this.#conf);
-    if (code !== 0) {
-      console.error("DISPOSE", code, signal, this.log.slice(-20).join("\n"));
-      fail(`the server ended with ${signal ?? code}:\n${this.log.slice(-20).join("\n")}`);
-    }
+    await this.#pushd[Symbol.asyncDispose]();
   }
 }
 
@@ -158,14 +105,6 @@ export function pause(ms: number): Promise<void> {
 }
 
 /** What `promise` gives, or an error that says what was waited for. */
-export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${ms} ms for ${what}`)), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+export function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
+  return harnessWithin(() => what, promise, { ms });
 }

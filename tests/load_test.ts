@@ -156,7 +156,7 @@ Deno.test({
     assert.equal(after.delivered, messages);
     assert.equal(after.slow_consumers, 0);
     closeAll(clients);
-    await server.statsWhen("connections", (value) => value === 0);
+    await server.statsWhen("connections", 0);
   },
 });
 
@@ -165,7 +165,7 @@ Deno.test("200 MB to a subscriber that never reads: it is cut off, and nobody el
   const count = Math.ceil(200_000_000 / size);
   await using server = await LoadServer.start({
     // What is kept is not what is measured here.
-    conf: { max_cache_msgs_every_channel: 100 },
+    config: { max_cache_msgs_every_channel: 100 },
   });
   const readers = await Promise.all(Array.from({ length: 4 }, () => subscribed(server.port, "c")));
   using stopped = await subscribed(server.port, "c");
@@ -216,13 +216,13 @@ Deno.test("500 subscribers that do not read share the bytes of 7 MiB", async () 
   assert.ok(grown < 100 * MiB, `resident memory grew by ${grown} bytes`);
   assert.equal((await server.stats()).slow_consumers, 0);
   closeAll(clients);
-  await server.statsWhen("connections", (value) => value === 1);
+  await server.statsWhen("connections", 1);
 });
 
 Deno.test("what a subscriber has read no longer counts: two bursts of 6 MiB", async () => {
   const size = 16 * 1024;
   const count = 6 * MiB / size;
-  await using server = await LoadServer.start({ conf: { write_timeout: "1s" } });
+  await using server = await LoadServer.start({ config: { write_timeout: "1s" } });
   using reader = await subscribed(server.port, "c");
   using publisher = await LineClient.connect(server.port);
   for (let burst = 0; burst < 2; burst++) {
@@ -239,7 +239,7 @@ Deno.test("what a subscriber has read no longer counts: two bursts of 6 MiB", as
 Deno.test("a stopped subscriber among 100 is cut off, and the others see no gap", async () => {
   const size = 20_000;
   await using server = await LoadServer.start({
-    conf: { max_pending_bytes: "512KiB" },
+    config: { max_pending_bytes: "512KiB" },
   });
   const others = await Promise.all(Array.from({ length: 99 }, () => subscribed(server.port, "c")));
   await using stopped = await LoadChild.start("follow", `${server.port}`, "c");
@@ -285,7 +285,7 @@ Deno.test("40 MiB of history to a reader of about 15 MiB/s: all of it, and nobod
   const size = 16 * 1024;
   const count = 40 * MiB / size;
   await using server = await LoadServer.start({
-    conf: { max_cache_msgs_every_channel: 100_000 },
+    config: { max_cache_msgs_every_channel: 100_000 },
   });
   using publisher = await LineClient.connect(server.port);
   await publishAll(publisher, "c", count, size);
@@ -307,7 +307,7 @@ Deno.test("40 MiB of history to a reader of about 15 MiB/s: all of it, and nobod
 Deno.test("subscribers that join with a timestamp while messages come: none lost, none twice", async () => {
   const count = 20_000;
   await using server = await LoadServer.start({
-    conf: { max_cache_msgs_every_channel: count },
+    config: { max_cache_msgs_every_channel: count },
   });
   using publisher = await LineClient.connect(server.port);
   let published = 0;

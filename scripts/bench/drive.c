@@ -29,7 +29,7 @@ struct publisher {
   uint64_t replied;
   char *chunk;                 // frames made beforehand, of which numbers are filled in
   size_t chunk_size, chunk_at; // what is to be sent, and how far it was
-  int blocked;                 // the socket takes no more
+  int blocked;                 // the socket takes no more until epoll says so
   int pong_due, ping_due, pong_seen;
   struct stamp stamp; // of the reply before
   char kept[MAX_HEAD];
@@ -88,9 +88,9 @@ static int dial(const char *hello, const char *confirmed) {
   return fd;
 }
 
-static void watch(int fd, int operation, uint32_t what, int index) {
+static void watch(int fd, uint32_t what, int index) {
   struct epoll_event event = {.events = what, .data.u32 = (uint32_t)index};
-  if (epoll_ctl(epoll, operation, fd, &event) != 0) die("epoll: %s", strerror(errno));
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll: %s", strerror(errno));
 }
 
 static void connect_all(void) {
@@ -104,7 +104,7 @@ static void connect_all(void) {
     track_open(&s->track, plan.publishers);
     handshake(&plan, s->channel, hello, confirmed, sizeof hello);
     s->fd = dial(hello, confirmed);
-    watch(s->fd, EPOLL_CTL_ADD, EPOLLIN, i);
+    watch(s->fd, EPOLLIN, i);
   }
   handshake(&plan, -1, hello, confirmed, sizeof hello);
   for (int i = 0; i < plan.publishers; i++) {
@@ -116,7 +116,7 @@ static void connect_all(void) {
       put_digits(p->chunk + (size_t)f * request.size + request.payload_at + PUBLISHER_AT, (uint32_t)i);
     }
     p->fd = dial(hello, confirmed);
-    watch(p->fd, EPOLL_CTL_ADD, EPOLLIN, subscriber_count + i);
+    watch(p->fd, EPOLLIN | EPOLLOUT | EPOLLET, subscriber_count + i);
   }
 }
 
@@ -167,15 +167,13 @@ static void send_control(struct publisher *p, const char *line) {
   if (send(p->fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line)) die("cannot send %s", line);
 }
 
-static void send_chunk(struct publisher *p, int index) {
+static void send_chunk(struct publisher *p) {
+  if (p->blocked) return;
   while (p->chunk_at < p->chunk_size) {
     ssize_t n = send(p->fd, p->chunk + p->chunk_at, p->chunk_size - p->chunk_at, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN) die("cannot publish: %s", strerror(errno));
-    int blocked = n < 0;
-    if (blocked != p->blocked)
-      watch(p->fd, EPOLL_CTL_MOD, EPOLLIN | (blocked ? EPOLLOUT : 0), subscriber_count + index);
-    p->blocked = blocked;
-    if (blocked) return;
+    p->blocked = n < 0;
+    if (p->blocked) return;
     p->chunk_at += (size_t)n;
   }
   if (p->pong_due) send_control(p, "PONG\r\n");
@@ -188,7 +186,7 @@ static int publish_round(int64_t now) {
   for (int i = 0; i < plan.publishers; i++) {
     struct publisher *p = &publishers[i];
     if (p->chunk_at == p->chunk_size) fill_chunk(p, i, now);
-    send_chunk(p, i);
+    send_chunk(p);
     if (finished && plan.protocol == NATS && !p->ping_due && p->chunk_at == p->chunk_size) {
       p->ping_due = 1;
       send_control(p, "PING\r\n");
@@ -293,14 +291,16 @@ static const char *take_replies(struct publisher *p, const char *at, const char 
 }
 
 static void read_publisher(struct publisher *p) {
-  ssize_t n = recv(p->fd, buffer, READ_SIZE, 0);
-  if (n < 0 && errno == EAGAIN) return;
-  const char *problem = outcome->problem;
-  if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
-  memcpy(buffer - p->kept_size, p->kept, p->kept_size);
-  const char *rest = take_replies(p, buffer - p->kept_size, buffer + n);
-  p->kept_size = (size_t)(buffer + n - rest);
-  memcpy(p->kept, rest, p->kept_size);
+  for (ssize_t n = READ_SIZE; n == READ_SIZE;) { // epoll tells once, so until there is no more
+    n = recv(p->fd, buffer, READ_SIZE, 0);
+    if (n < 0 && errno == EAGAIN) return;
+    const char *problem = outcome->problem;
+    if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
+    memcpy(buffer - p->kept_size, p->kept, p->kept_size);
+    const char *rest = take_replies(p, buffer - p->kept_size, buffer + n);
+    p->kept_size = (size_t)(buffer + n - rest);
+    memcpy(p->kept, rest, p->kept_size);
+  }
 }
 
 static void read_subscriber(struct subscriber *s) {
@@ -387,8 +387,13 @@ static int run(struct moment *from, struct moment *to) {
     if (ready > 0 && plan.timed) read_ns = now_ns();
     for (int i = 0; i < ready; i++) {
       int index = (int)events[i].data.u32;
-      if (index < subscriber_count) read_subscriber(&subscribers[index]);
-      else if (events[i].events & ~(uint32_t)EPOLLOUT) read_publisher(&publishers[index - subscriber_count]);
+      if (index < subscriber_count) {
+        read_subscriber(&subscribers[index]);
+        continue;
+      }
+      struct publisher *p = &publishers[index - subscriber_count];
+      if (events[i].events & EPOLLOUT) p->blocked = 0;
+      read_publisher(p);
     }
   }
 }

@@ -2,20 +2,12 @@
 // deno-lint-ignore-file no-console
 
 import { parseArgs } from "node:util";
-import {
-  CompileError,
-  faultsOf,
-  Loadgen,
-  LoadgenError,
-  type Protocol,
-  PROTOCOLS,
-} from "./loadgen.ts";
-import type { Run, RunOptions } from "./loadgen.ts";
+import { Bench, progress, type Settings } from "./bench.ts";
+import { CompileError, Loadgen, LoadgenError, type Protocol, PROTOCOLS } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
-import { formatLatency, formatRow, medianLatencies, reportRow } from "./report.ts";
-import type { LatencyReport, RowReport } from "./report.ts";
-import { DEFAULT_ROWS, parseRows, type Row, RowError, rowTitle } from "./rows.ts";
+import { formatLatency, formatRow, type LatencyReport, type RowReport } from "./report.ts";
+import { DEFAULT_ROWS, parseRows, type Row, RowError } from "./rows.ts";
 import {
   MissingError,
   type Server,
@@ -33,6 +25,8 @@ const USAGE = `deno task bench [options]
   --servers LIST   of ${PROTOCOLS.join(", ")} (all)
   --seconds S      measured time of a run (1.2)
   --warmup S       time before it that is not measured (0.3)
+  --retries N      repeat a run that other work on the machine disturbed, at most N times, and keep
+                   the least disturbed (0)
   --storage KIND   what pushd does beside delivering: ${STORAGES.join(", ")} (off)
   --latency N      measure latencies instead, at N deliveries per second
   --json           one JSON object on standard output, progress on standard error
@@ -40,12 +34,9 @@ const USAGE = `deno task bench [options]
 PUSHD_BIN=path measures a compiled pushd instead of src/main.ts. CC=path names the C compiler.
 Exits with 1 when a message was lost, changed, or came twice or out of order.`;
 
-interface Options {
-  rounds: number;
+interface Options extends Settings {
   rows: Row[];
   servers: Protocol[];
-  seconds: number;
-  warmupSeconds: number;
   storage: Storage;
   /** Deliveries per second. */
   latency: number | null;
@@ -66,20 +57,20 @@ function parseOptions(args: string[]): Options | null {
       servers: { type: "string", default: PROTOCOLS.join(",") },
       seconds: { type: "string", default: "1.2" },
       warmup: { type: "string", default: "0.3" },
+      retries: { type: "string", default: "0" },
       storage: { type: "string", default: "off" },
       latency: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
   if (values.help) return null;
-  const rounds = numberOf("--rounds", values.rounds, 1, 1000);
-  if (!Number.isInteger(rounds)) throw new UsageError("--rounds wants a whole number");
   return {
-    rounds,
+    rounds: wholeNumberOf("--rounds", values.rounds, 1, 1000),
     rows: parseRows(values.rows),
     servers: values.servers.split(",").map((name) => oneOf("--servers", name.trim(), PROTOCOLS)),
     seconds: numberOf("--seconds", values.seconds, 0.05, 3600),
     warmupSeconds: numberOf("--warmup", values.warmup, 0, 3600),
+    retries: wholeNumberOf("--retries", values.retries, 0, 1000),
     storage: oneOf("--storage", values.storage, STORAGES),
     latency: values.latency === undefined ? null : numberOf("--latency", values.latency, 1, 1e8),
     json: values.json,
@@ -92,92 +83,16 @@ function numberOf(name: string, text: string, least: number, most: number): numb
   throw new UsageError(`${name} wants a number from ${least} to ${most}, not "${text}"`);
 }
 
+function wholeNumberOf(name: string, text: string, least: number, most: number): number {
+  const value = numberOf(name, text, least, most);
+  if (Number.isInteger(value)) return value;
+  throw new UsageError(`${name} wants a whole number, not "${text}"`);
+}
+
 function oneOf<T extends string>(name: string, text: string, words: readonly T[]): T {
   const word = words.find((word) => word === text);
   if (word === undefined) throw new UsageError(`${name} knows ${words.join(", ")}, not "${text}"`);
   return word;
-}
-
-/** A benchmark under way: runs on the servers that are up, and what went wrong. */
-class Bench {
-  readonly faults: string[] = [];
-
-  constructor(
-    readonly options: Options,
-    readonly loadgen: Loadgen,
-    readonly servers: readonly Server[],
-  ) {}
-
-  /** Every round takes the servers in turns, so that a disturbance does not hit one of them alone. */
-  async rounds(row: Row, rate?: number): Promise<Map<Protocol, Run[]>> {
-    const runs = new Map(this.servers.map(({ protocol }) => [protocol, [] as Run[]]));
-    for (let round = 1; round <= this.options.rounds; round++) {
-      for (const server of this.servers) {
-        progress(`${rowTitle(row)}: round ${round}, ${server.protocol}`);
-        const run = await this.#run(server, row, rate);
-        runs.get(server.protocol)?.push(run);
-      }
-    }
-    return runs;
-  }
-
-  async throughput(row: Row): Promise<RowReport> {
-    const runs = await this.rounds(row);
-    const measured = [];
-    for (const { protocol } of this.servers) {
-      measured.push({
-        protocol,
-        runs: runs.get(protocol) ?? [],
-        ceiling: await this.#ceiling(protocol, row),
-      });
-    }
-    return reportRow(row, measured);
-  }
-
-  async latency(row: Row, deliveriesPerSecond: number): Promise<LatencyReport> {
-    const report: LatencyReport = { row, deliveries_per_s: deliveriesPerSecond, servers: {} };
-    for (const [protocol, runs] of await this.rounds(row, deliveriesPerSecond / row.subscribers)) {
-      report.servers[protocol] = {
-        latency_us: medianLatencies(runs.flatMap((run) => run.latency_us ?? [])),
-        send_delay_us: medianLatencies(runs.flatMap((run) => run.send_delay_us ?? [])),
-        runs,
-      };
-    }
-    return report;
-  }
-
-  async #run(server: Server, row: Row, rate?: number): Promise<Run> {
-    const { protocol, port, process: { pid } } = server;
-    const { seconds, warmupSeconds } = this.options;
-    const options: RunOptions = {
-      protocol,
-      row,
-      seconds,
-      warmupSeconds,
-      rate,
-      server: { port, pid },
-    };
-    const run = await this.loadgen.run(options);
-    const faults = faultsOf(run);
-    if (faults !== "") this.faults.push(`${server.version}, ${rowTitle(row)}: ${faults}`);
-    return run;
-  }
-
-  /** The best of three: whatever disturbs a run can only make it slower. */
-  async #ceiling(protocol: Protocol, row: Row): Promise<number> {
-    progress(`${rowTitle(row)}: the generator's ceiling with ${protocol}'s protocol`);
-    let best = 0;
-    for (let i = 0; i < 3; i++) {
-      const run = await this.loadgen.run({ protocol, row, seconds: 0.4, warmupSeconds: 0.2 });
-      best = Math.max(best, run.deliveries_per_s);
-    }
-    return best;
-  }
-}
-
-function progress(text: string): void {
-  if (!Deno.stderr.isTerminal()) return;
-  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${text}`));
 }
 
 async function startServers(

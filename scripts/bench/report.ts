@@ -41,8 +41,8 @@ export interface LatencyReport {
 
 /** Above these the generator had too little left for the server to be what was measured. */
 const MAX_GENERATOR_CPU = 0.85, MAX_SHARE_OF_CEILING = 0.85;
-/** Cores. */
-const MAX_OTHER_CPU = 0.2;
+/** Cores that other work may use before a run counts as disturbed. */
+export const MAX_OTHER_CPU = 0.2;
 
 export function median(values: readonly number[]): number {
   if (values.length === 0) throw new RangeError("there is no median of nothing");

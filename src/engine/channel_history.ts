@@ -185,8 +185,15 @@ export class ChannelHistory {
       seq += block.count;
       count -= block.count - line;
     }
+    // Behind the last line of the last block, which may still grow.
+    const last = this.#blocks.at(-1);
     return {
-      cursor: { seq, block: this.#firstBlock + this.#blocks.length, offset: 0, line: 0 },
+      cursor: {
+        seq,
+        block: this.#firstBlock + Math.max(0, this.#blocks.length - 1),
+        offset: last?.buffer.length ?? 0,
+        line: last?.count ?? 0,
+      },
       count: 0,
     };
   }

@@ -149,6 +149,7 @@ export class Engine implements TurnTask, ReplayHost {
     if (!channel.isOpen) {
       this.#open.push(channel);
       this.#joinTurn();
+      if (channel.isIdle) this.#cache?.touch(channel);
     }
     if (channel.append(bytes, start, end, ts, this.#clock.digits, session.user)) {
       this.closeBatch(channel);
@@ -197,8 +198,6 @@ export class Engine implements TurnTask, ReplayHost {
   subscribe(session: Session, name: string): boolean {
     const subscription = this.#subscription(session, nameBytes(name, "channel"));
     if (subscription === undefined) return false;
-    // The open batch belongs to those who were there before.
-    this.closeBatch(subscription.channel);
     subscription.channel.join(subscription);
     this.#cache?.touch(subscription.channel);
     return true;
@@ -214,7 +213,6 @@ export class Engine implements TurnTask, ReplayHost {
     const subscription = this.#subscription(session, bytes);
     if (subscription === undefined) return undefined;
     const { channel } = subscription;
-    this.closeBatch(channel);
     if (channel.history === null) {
       channel.join(subscription);
       return { count: 0, partial: cache.isPartial(afterTs, false), start: () => {} };
@@ -226,8 +224,15 @@ export class Engine implements TurnTask, ReplayHost {
     return { count, partial, start: () => replay.pump() };
   }
 
-  /** A new subscription of the session, not yet among the channel's; undefined when it has one. */
+  /**
+   * A new subscription of the session to a channel without an open batch, not yet among the
+   * channel's; undefined when it has one.
+   */
   #subscription(session: Session, name: Uint8Array): Subscription | undefined {
+    // The open batch belongs to those who were there before. Closing it may have a channel without
+    // subscribers forgotten, so the channel is looked up behind that.
+    const known = session.app.find(name, 0, name.length);
+    if (known !== undefined) this.closeBatch(known);
     const channel = session.app.open(name, 0, name.length);
     if (session.subscriptions.has(channel)) return undefined;
     if (session.subscriptions.size >= this.#maxChannelsPerConnection) {

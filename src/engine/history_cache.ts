@@ -83,12 +83,18 @@ export class HistoryCache {
       if (
         this.bytes <= this.#limits.maxBytes && this.#idle.size <= this.#limits.maxIdleChannels
       ) return;
+      // Its newest messages are on their way here; with them comes the next look at the bounds.
+      if (channel.isOpen) return;
       this.#forget(channel);
     }
     for (const channel of this.#followed) {
       while (this.bytes > this.#limits.maxBytes) {
         const freed = channel.history?.dropOldestBlock() ?? 0;
-        if (freed === 0) break;
+        if (freed === 0) {
+          // Nothing left to take: not to be looked at again before it gets something.
+          this.#followed.delete(channel);
+          break;
+        }
         this.bytes -= freed;
       }
       if (this.bytes <= this.#limits.maxBytes) return;

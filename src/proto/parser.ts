@@ -124,6 +124,7 @@ export class Parser {
             // swallowed here would glue two requests together).
             this.#telnet = Telnet.None;
             this.#feed(LONE_IAC, 0, 1, false);
+            if (this.#halted) return at;
           }
           break;
         case Telnet.Option:

@@ -1,6 +1,7 @@
 // Timestamps in requests: decimal digits whose unit is read from their magnitude.
 
 import { WireError } from "./errors.ts";
+import { shorten } from "./request.ts";
 
 /** Beyond every timestamp that a message can have, and still exact as a number. */
 export const MAX_TIMESTAMP = Number.MAX_SAFE_INTEGER;
@@ -29,10 +30,11 @@ function clamp(micros: bigint): number {
 }
 
 function bad(word: string, why: string): WireError {
-  const shown = word.length > 40 ? `${word.slice(0, 40)}…` : word;
   return new WireError(
     "bad-argument",
-    `the timestamp "${shown}" ${why}; give seconds, milliseconds, microseconds or nanoseconds ` +
+    `the timestamp "${
+      shorten(word)
+    }" ${why}; give seconds, milliseconds, microseconds or nanoseconds ` +
       `since 1970 (up to 11, 14, 17 or 19 digits), or 0 for the beginning`,
   );
 }

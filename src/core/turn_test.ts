@@ -1,0 +1,72 @@
+// The end of a turn: once, sources first, and everything that is added meanwhile.
+
+import assert from "node:assert/strict";
+import { nextTurn, Turn, type TurnTask } from "./turn.ts";
+
+function task(run: () => void): TurnTask {
+  return { endTurn: run };
+}
+
+Deno.test("tasks run behind the turn's own work, sources before sinks", async () => {
+  const turn = new Turn();
+  const ran: string[] = [];
+  turn.addSink(task(() => ran.push("sink 1")));
+  turn.addSource(task(() => ran.push("source 1")));
+  turn.addSink(task(() => ran.push("sink 2")));
+  turn.addSource(task(() => ran.push("source 2")));
+  assert.deepEqual(ran, []);
+  assert.equal(turn.count, 0);
+  await nextTurn();
+  assert.deepEqual(ran, ["source 1", "source 2", "sink 1", "sink 2"]);
+  assert.equal(turn.count, 1);
+});
+
+Deno.test("a microtask's work still belongs to the turn", async () => {
+  const turn = new Turn();
+  const ran: string[] = [];
+  turn.addSource(task(() => ran.push("end of turn")));
+  await Promise.resolve();
+  ran.push("microtask");
+  await nextTurn();
+  assert.deepEqual(ran.toSorted(), ["end of turn", "microtask"]);
+  assert.equal(turn.count, 1);
+});
+
+Deno.test("what tasks add runs in the same turn; a new source goes before the sinks that are left", async () => {
+  const turn = new Turn();
+  const ran: string[] = [];
+  const say = (text: string) => task(() => ran.push(text));
+  turn.addSource(task(() => {
+    ran.push("source");
+    turn.addSink(say("sink of a source"));
+    turn.addSource(say("source of a source"));
+  }));
+  turn.addSink(task(() => {
+    ran.push("sink");
+    turn.addSink(say("sink of a sink"));
+    turn.addSource(say("source of a sink"));
+  }));
+  await nextTurn();
+  assert.deepEqual(ran, [
+    "source",
+    "source of a source",
+    "sink",
+    "sink of a source",
+    "source of a sink",
+    "sink of a sink",
+  ]);
+  assert.equal(turn.count, 1);
+});
+
+Deno.test("turns follow one another; without a task none is counted", async () => {
+  const turn = new Turn();
+  let runs = 0;
+  for (let i = 1; i <= 3; i++) {
+    turn.addSink(task(() => runs++));
+    await nextTurn();
+    assert.equal(runs, i);
+    assert.equal(turn.count, i);
+  }
+  await nextTurn();
+  assert.equal(turn.count, 3);
+});

@@ -1,0 +1,150 @@
+// Tokens, secrets, and the price of guessing, on a clock of the test's own.
+
+import assert from "node:assert/strict";
+import { WireError } from "../proto/errors.ts";
+import { Auth, type AuthOptions } from "./auth.ts";
+
+const TTL_MS = 600_000;
+
+function bench(options: Partial<AuthOptions> = {}): { auth: Auth; pass(ms: number): void } {
+  let nowMs = 5000;
+  const auth = new Auth({
+    required: true,
+    apps: [{ id: "a", secret: "secret of a" }, { id: "a:b", secret: "é" }],
+    tokenTtlMs: TTL_MS,
+    maxUnusedTokens: 100,
+    now: () => nowMs,
+    ...options,
+  });
+  return { auth, pass: (ms) => nowMs += ms };
+}
+
+/** As `auth` does it: the application, if the token is good; it is then used up. */
+function use(auth: Auth, user: string, token: string): string | undefined {
+  const app = auth.find(user, token);
+  return app !== undefined && auth.take(app, token) ? app : undefined;
+}
+
+Deno.test("a token is good for its user, once", () => {
+  const { auth } = bench();
+  const token = auth.issue("a", "ann");
+  assert.match(token, /^[A-Za-z0-9_-]{43}$/);
+  assert.equal(auth.find("ann", token), "a");
+  assert.equal(auth.find("ann", token), "a", "finding it uses up nothing");
+  assert.equal(use(auth, "ann", token), "a");
+  assert.equal(use(auth, "ann", token), undefined);
+  assert.ok(!auth.take("a", token));
+});
+
+Deno.test("of two who found it at the same time one gets it", () => {
+  const { auth } = bench();
+  const token = auth.issue("a", "ann");
+  const found = [auth.find("ann", token), auth.find("ann", token)];
+  assert.deepEqual(found.map((app) => auth.take(app ?? "", token)), [true, false]);
+});
+
+Deno.test("a wrong user does not use it up, nor does another application", () => {
+  const { auth } = bench();
+  const token = auth.issue("a", "ann");
+  for (const user of ["bob", "Ann", "ann ", "", "é", "__proto__"]) {
+    assert.equal(use(auth, user, token), undefined);
+  }
+  assert.ok(!auth.take("a:b", token));
+  assert.ok(!auth.take("nowhere", token));
+  assert.equal(use(auth, "ann", token), "a");
+});
+
+Deno.test("the same user in two applications has two tokens", () => {
+  const { auth } = bench();
+  const tokens = ["a", "a:b", "default"].map((app) => auth.issue(app, "b:c"));
+  assert.equal(new Set(tokens).size, 3);
+  assert.deepEqual(tokens.map((token) => use(auth, "b:c", token)), ["a", "a:b", "default"]);
+});
+
+Deno.test("a token expires", () => {
+  const { auth, pass } = bench();
+  const token = auth.issue("a", "ann");
+  pass(TTL_MS - 1);
+  assert.equal(auth.find("ann", token), "a");
+  pass(1);
+  assert.equal(auth.find("ann", token), undefined);
+});
+
+Deno.test("odd tokens are no tokens and throw nothing", () => {
+  const { auth } = bench();
+  const token = auth.issue("a", "ann");
+  const odd = ["", "x", "€", "€".repeat(20_000), "a".repeat(65_536), `${token}=`, token.slice(1)];
+  for (const word of [...odd, `${token} `, token.toUpperCase(), "\ud800"]) {
+    assert.equal(use(auth, "ann", word), undefined);
+  }
+  assert.equal(use(auth, "ann", token), "a");
+});
+
+Deno.test("too many unused tokens: too-busy, in that application alone, until some expire or are used", () => {
+  const { auth, pass } = bench({ maxUnusedTokens: 3 });
+  const refused = () => {
+    assert.throws(
+      () => auth.issue("a", "ann"),
+      (error) => error instanceof WireError && error.code === "too-busy",
+    );
+  };
+  const first = auth.issue("a", "ann");
+  pass(1000);
+  auth.issue("a", "ann");
+  auth.issue("a", "bob");
+  refused();
+  auth.issue("a:b", "ann");
+  assert.equal(use(auth, "ann", first), "a");
+  auth.issue("a", "ann");
+  refused();
+  pass(TTL_MS - 1);
+  refused();
+  pass(1);
+  for (let i = 0; i < 3; i++) auth.issue("a", "ann");
+  refused();
+});
+
+Deno.test("secrets", () => {
+  const { auth } = bench();
+  assert.ok(auth.hasApps);
+  assert.ok(auth.checkSecret("a", "secret of a"));
+  assert.ok(auth.checkSecret("a:b", "é"));
+  for (
+    const [id, secret] of [
+      ["a", "é"],
+      ["a", ""],
+      ["a", "secret of a "],
+      ["a:b", "e\u0301"],
+      ["b", "secret of a"],
+      ["", ""],
+      ["nowhere", ""],
+      ["__proto__", ""],
+    ]
+  ) assert.ok(!auth.checkSecret(id, secret), `${id} ${secret}`);
+  assert.ok(!bench({ apps: [] }).auth.hasApps);
+});
+
+Deno.test("five wrong tries a minute are answered at once, then ever more slowly, up to 5 s", () => {
+  const { auth, pass } = bench();
+  const delays = () => Array.from({ length: 15 }, () => auth.failureDelayMs("192.0.2.1"));
+  const expected = [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000];
+  assert.deepEqual(delays(), expected);
+  for (let i = 0; i < 2000; i++) auth.failureDelayMs("192.0.2.1");
+  assert.equal(auth.failureDelayMs("192.0.2.1"), 5000);
+  assert.equal(auth.failureDelayMs("192.0.2.2"), 0, "each address on its own");
+  pass(60_000);
+  assert.equal(auth.failureDelayMs("192.0.2.1"), 5000);
+  pass(1);
+  assert.deepEqual(delays(), expected);
+});
+
+Deno.test("no more than so many addresses are remembered, the oldest is forgotten first", () => {
+  const { auth } = bench();
+  const fail = (address: string) => auth.failureDelayMs(address);
+  for (let i = 0; i < 6; i++) fail("first");
+  assert.equal(fail("first"), 200);
+  for (let i = 0; i < 99_999; i++) fail(`other ${i}`);
+  assert.equal(fail("first"), 400);
+  fail("one more");
+  assert.equal(fail("first"), 0);
+});

@@ -1,0 +1,858 @@
+// The engine with subscribers in memory: who gets what, in which order, and what is left behind.
+
+import assert from "node:assert/strict";
+import { anyText } from "../../tests/any_text.ts";
+import { BufferLedger } from "../../tests/buffer_ledger.ts";
+import fc from "fast-check";
+import { Clock, type TimeSource } from "../core/clock.ts";
+import type { PooledBuffer } from "../core/buffer_pool.ts";
+import { Turn } from "../core/turn.ts";
+import { decodeUtf8, encodeUtf8 } from "../proto/bytes.ts";
+import { WireError } from "../proto/errors.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
+import type { Subscriber } from "./ports.ts";
+import type { Session } from "./session.ts";
+
+const START_MS = 1_700_000_000_000;
+
+class FakeTime implements TimeSource {
+  wall = START_MS;
+  mono = 0;
+  wallMs(): number {
+    return this.wall;
+  }
+  monoMs(): number {
+    return this.mono;
+  }
+}
+
+/** One message as a client reads it. */
+interface Got {
+  channel: string;
+  ts: number;
+  msg: string;
+  from?: string;
+}
+
+/** A client that reads when it is told to; what waits for it is not its own, as with a real socket. */
+class Client implements Subscriber {
+  readonly got: Got[] = [];
+  readonly forms: string[] = [];
+  isCut = false;
+  #waiting: { lines: PooledBuffer; text: string }[] = [];
+  #pending = 0;
+
+  constructor(readonly room = Infinity) {}
+
+  deliver(lines: PooledBuffer): void {
+    if (this.isCut) return lines.release();
+    const text = decodeUtf8(lines.view);
+    assert.match(text, /^[^]+\r\n$/);
+    this.#waiting.push({ lines, text });
+    this.#pending += lines.length;
+  }
+
+  replayRoom(): number {
+    return this.isCut ? 0 : this.room - this.#pending;
+  }
+
+  backlog(): number {
+    return 0;
+  }
+
+  cutOff(): void {
+    this.isCut = true;
+  }
+
+  /** Reads everything that waits. */
+  read(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#pending = 0;
+    for (const { lines, text } of waiting) {
+      assert.equal(decodeUtf8(lines.view), text, "bytes that wait for a client have changed");
+      lines.release();
+      for (const line of text.split("\r\n").slice(0, -1)) this.got.push(this.#parse(line));
+    }
+  }
+
+  #parse(line: string): Got {
+    if (line.startsWith("EVENT ")) {
+      this.forms.push("json");
+      const { op, node, channel, ts, msg, from } = JSON.parse(line.slice(6));
+      assert.deepEqual([op, node], ["msg", "node-1"]);
+      return from === undefined ? { channel, ts, msg } : { channel, ts, msg, from };
+    }
+    this.forms.push("text");
+    const words = /^MESSAGE ([^ ]+) ([0-9]{16}) ([^\n]+)$/.exec(line);
+    assert.ok(words !== null, line);
+    return { channel: words[1], ts: Number(words[2]), msg: words[3] };
+  }
+}
+
+interface Bench {
+  engine: Engine;
+  time: FakeTime;
+  open(client?: Client): Session;
+  pub(session: Session, channel: string, msg: string): number;
+}
+
+function bench(options: Partial<EngineOptions> = {}): Bench {
+  const time = new FakeTime();
+  const engine = new Engine({
+    clock: new Clock(time),
+    turn: new Turn(),
+    node: "node-1",
+    keepHistory: true,
+    history: { maxMessagesPerChannel: 100_000, maxBytes: 1 << 30, maxIdleChannels: 100_000 },
+    maxChannelsPerConnection: 10_000,
+    ...options,
+  });
+  return {
+    engine,
+    time,
+    open: (client = new Client()) => engine.openSession(client, "192.0.2.1"),
+    pub(session, name, msg) {
+      const line = encodeUtf8(`${name} ${msg}`);
+      const end = encodeUtf8(name).length;
+      const channel = engine.channelFor(session, line, 0, end);
+      const ts = engine.publish(session, channel, line, end + 1, line.length);
+      assert.equal(decodeUtf8(engine.timestampDigits), String(ts).padStart(16, "0"));
+      return ts;
+    },
+  };
+}
+
+function clientOf(session: Session): Client {
+  assert.ok(session.subscriber instanceof Client);
+  return session.subscriber;
+}
+
+/** Ends the turn and returns the messages that the session has received in all. */
+function readAll({ engine }: Bench, session: Session): string[] {
+  engine.endTurn();
+  const client = clientOf(session);
+  client.read();
+  engine.pumpReplays(session);
+  client.read();
+  return client.got.map(({ msg }) => msg);
+}
+
+function code(run: () => unknown): string {
+  try {
+    run();
+    return "ok";
+  } catch (error) {
+    if (error instanceof WireError) return error.code;
+    throw error;
+  }
+}
+
+Deno.test("a message goes to the subscribers of its own moment, within one turn too", () => {
+  for (const form of ["text", "json"] as const) {
+    const b = bench();
+    const { engine, pub } = b;
+    const session = b.open();
+    session.form = form;
+    const other = b.open();
+    engine.subscribe(other, "c");
+    pub(session, "c", "1");
+    assert.ok(engine.subscribe(session, "c"));
+    assert.ok(!engine.subscribe(session, "c"));
+    pub(session, "c", "2");
+    assert.ok(engine.unsubscribe(session, "c"));
+    assert.ok(!engine.unsubscribe(session, "c"));
+    pub(session, "c", "3");
+    assert.deepEqual(readAll(b, session), ["2"]);
+    assert.deepEqual(readAll(b, other), ["1", "2", "3"]);
+    assert.deepEqual(clientOf(session).forms, [form]);
+    assert.deepEqual(engine.counters, { published: 3, delivered: 4, subscriptions: 1 });
+  }
+});
+
+Deno.test("everybody gets one turn's messages from the same bytes, each form encoded once", () => {
+  using ledger = new BufferLedger();
+  const b = bench({ keepHistory: false });
+  const sessions = Array.from({ length: 50 }, () => b.open());
+  sessions.forEach((session, i) => {
+    if (i % 2 === 0) session.form = "json";
+    b.engine.subscribe(session, "c");
+  });
+  for (let i = 0; i < 20; i++) b.pub(sessions[0], "c", `${i}`);
+  b.engine.endTurn();
+  assert.equal(ledger.owned, 2);
+  assert.equal(ledger.ownerships, 50);
+  for (const session of sessions) assert.equal(readAll(b, session).length, 20);
+  assert.equal(ledger.owned, 0);
+});
+
+Deno.test("a full batch goes out before the turn ends, and the order holds", () => {
+  const b = bench();
+  const session = b.open();
+  b.engine.subscribe(session, "c");
+  const texts = Array.from({ length: 100 }, (_, i) => `${i}`.padEnd(10_000, "."));
+  for (const text of texts) b.pub(session, "c", text);
+  clientOf(session).read();
+  const early = clientOf(session).got.length;
+  assert.ok(early > 20 && early < 100, `${early}`);
+  assert.deepEqual(readAll(b, session), texts);
+});
+
+Deno.test("sub from a timestamp: what came after it, then what comes, nothing twice", () => {
+  const b = bench();
+  const publisher = b.open();
+  const stamps = ["1", "2", "3"].map((text) => b.pub(publisher, "c", text));
+  const session = b.open();
+  const replay = b.engine.subscribeFrom(session, "c", stamps[0]);
+  assert.deepEqual([replay?.count, replay?.partial], [2, false]);
+  replay?.start();
+  b.pub(publisher, "c", "4");
+  assert.equal(b.engine.subscribeFrom(session, "c", 0), undefined);
+  assert.deepEqual(readAll(b, session), ["2", "3", "4"]);
+  const late = b.engine.subscribeFrom(b.open(), "c", 99_999_999_999_999);
+  assert.equal(late?.count, 4);
+  const later = b.engine.subscribeFrom(b.open(), "c", Number.MAX_SAFE_INTEGER);
+  assert.deepEqual([later?.count, later?.partial], [0, false]);
+});
+
+Deno.test("a client that is full when it subscribes from the newest message misses nothing", () => {
+  // Nothing to replay, but no room either: the place has to hold until there is.
+  const b = bench();
+  const publisher = b.open();
+  const session = b.open(new Client(50));
+  b.pub(publisher, "full", "x".repeat(100));
+  b.engine.subscribeFrom(session, "full", 0)?.start();
+  const ts = b.pub(publisher, "c", "1");
+  b.engine.endTurn();
+  const replay = b.engine.subscribeFrom(session, "c", ts);
+  assert.equal(replay?.count, 0);
+  replay?.start();
+  b.pub(publisher, "c", "2");
+  b.engine.endTurn();
+  b.pub(publisher, "c", "3");
+  for (let i = 0; i < 5; i++) readAll(b, session);
+  assert.deepEqual(clientOf(session).got.map(({ msg }) => msg).slice(1), ["2", "3"]);
+  assert.equal(session.replays.size, 0);
+});
+
+Deno.test("subscribing to a channel that its own last message has pushed out of memory", () => {
+  // Where nothing may be kept, closing the channel's batch forgets the channel.
+  const history = { maxMessagesPerChannel: 10, maxBytes: 1 << 30, maxIdleChannels: 0 };
+  for (const from of [undefined, 0]) {
+    const b = bench({ history });
+    const session = b.open();
+    b.pub(session, "c", "1");
+    if (from === undefined) b.engine.subscribe(session, "c");
+    else b.engine.subscribeFrom(session, "c", from)?.start();
+    b.pub(session, "c", "2");
+    assert.deepEqual(readAll(b, session), ["2"]);
+    assert.ok(b.engine.unsubscribe(session, "c"));
+    b.pub(session, "c", "3");
+    b.engine.endTurn();
+    assert.equal(b.engine.channelCount, 0);
+  }
+});
+
+Deno.test("his behind pub shows the message, whatever else is read and forgotten in that turn", () => {
+  const b = bench({
+    history: { maxMessagesPerChannel: 10, maxBytes: 1 << 30, maxIdleChannels: 2 },
+  });
+  const session = b.open();
+  const read = (name: string) =>
+    JSON.parse(b.engine.history(session, name, 0, 10).json).map(({ msg }: Got) => msg);
+  for (const name of ["a", "b"]) {
+    b.pub(session, name, "1");
+    b.engine.endTurn();
+  }
+  b.pub(session, "a", "2");
+  b.pub(session, "c", "1");
+  assert.deepEqual(read("c"), ["1"]);
+  assert.deepEqual(read("a"), ["1", "2"]);
+  assert.deepEqual(read("b"), []);
+});
+
+Deno.test("his: from a timestamp on, up to a limit of messages or bytes, page by page", () => {
+  const b = bench();
+  const session = b.open();
+  session.user = "ann";
+  const stamps = Array.from({ length: 10 }, (_, i) => b.pub(session, "c", `"${i}\u2028\0`));
+  const page = (from: number, limit: number, maxBytes?: number) => {
+    const { json, partial } = b.engine.history(session, "c", from, limit, maxBytes);
+    assert.ok(!partial);
+    return JSON.parse(json);
+  };
+  assert.deepEqual(
+    page(stamps[8], 10),
+    [8, 9].map((i) => ({
+      channel: "c",
+      msg: `"${i}\u2028\0`,
+      ts: stamps[i],
+      from: "ann",
+      node: "node-1",
+    })),
+  );
+  assert.deepEqual(page(stamps[9] + 1, 10), []);
+  for (const [limit, maxBytes] of [[3, undefined], [100, 200], [100, 1]] as const) {
+    const all: number[] = [];
+    for (let from = 0;;) {
+      const messages = page(from, limit, maxBytes);
+      if (messages.length === 0) break;
+      all.push(...messages.map(({ ts }: Got) => ts));
+      from = messages.at(-1).ts + 1;
+    }
+    assert.deepEqual(all, stamps);
+  }
+  const large = b.open();
+  for (let i = 0; i < 100; i++) b.pub(large, "large", "x".repeat(60_000));
+  const { json } = b.engine.history(large, "large", 0, 10_000);
+  assert.ok(json.length >= 4 << 20 && json.length < (4 << 20) + 61_000, `${json.length}`);
+});
+
+Deno.test("what may be missing is said, except from the beginning", () => {
+  const b = bench({ history: { maxMessagesPerChannel: 2, maxBytes: 1 << 30, maxIdleChannels: 9 } });
+  const session = b.open();
+  const startTs = START_MS * 1000;
+  const stamps = ["1", "2", "3"].map((text) => b.pub(session, "c", text));
+  const partials = (ts: number) => {
+    const { partial } = b.engine.history(session, "c", ts, 1);
+    const reader = b.open();
+    return [partial, b.engine.subscribeFrom(reader, "c", ts)?.partial];
+  };
+  assert.deepEqual(partials(0), [false, false]);
+  assert.deepEqual(partials(stamps[0] - 1), [true, true]);
+  assert.deepEqual(partials(stamps[0]), [true, false]);
+  assert.deepEqual(partials(stamps[1]), [false, false]);
+  // A channel that nobody knows: before the start, anything may have been said.
+  const unknown = (ts: number) => b.engine.history(session, "unknown", ts, 1).partial;
+  assert.deepEqual([startTs - 1, startTs, startTs + 1, 0].map(unknown), [true, true, false, false]);
+});
+
+Deno.test("without history: refused where it is needed, and no channel outlives its use", () => {
+  const b = bench({ keepHistory: false });
+  const session = b.open();
+  assert.equal(code(() => b.engine.history(session, "c", 0, 1)), "history-off");
+  assert.equal(code(() => b.engine.subscribeFrom(session, "c", 0)), "history-off");
+  assert.equal(b.engine.channelCount, 0);
+  for (let i = 0; i < 20_000; i++) {
+    b.engine.subscribe(session, `c${i}`);
+    if (i % 3 === 0) b.pub(session, `c${i}`, "x");
+    b.engine.unsubscribe(session, `c${i}`);
+    if (i % 5 === 0) b.pub(session, `d${i}`, "x");
+    if (i % 100 === 0) b.engine.endTurn();
+  }
+  b.engine.endTurn();
+  assert.equal(b.engine.channelCount, 0);
+  assert.equal(b.engine.historyBytes, 0);
+  assert.equal(b.engine.counters.subscriptions, 0);
+});
+
+Deno.test("a forgotten channel says so, and its name is a channel like any other", () => {
+  const b = bench({ keepHistory: false });
+  const session = b.open();
+  const name = encodeUtf8("c");
+  const channel = b.engine.channelFor(session, name, 0, 1);
+  b.pub(session, "c", "x");
+  assert.equal(b.engine.channelFor(session, name, 0, 1), channel);
+  b.engine.endTurn();
+  assert.ok(channel.forgotten);
+  const again = b.engine.channelFor(session, name, 0, 1);
+  assert.notEqual(again, channel);
+  assert.ok(!again.forgotten);
+});
+
+Deno.test("too many channels: nothing is left behind, and one that leaves makes room", () => {
+  for (const keepHistory of [true, false]) {
+    const b = bench({ keepHistory, maxChannelsPerConnection: 3 });
+    const session = b.open();
+    for (const name of ["a", "b", "c"]) assert.ok(b.engine.subscribe(session, name));
+    assert.equal(code(() => b.engine.subscribe(session, "d")), "too-many-channels");
+    if (keepHistory) {
+      assert.equal(code(() => b.engine.subscribeFrom(session, "d", 0)), "too-many-channels");
+    }
+    assert.equal(b.engine.channelCount, 3);
+    assert.equal(b.engine.counters.subscriptions, 3);
+    assert.ok(!b.engine.subscribe(session, "a"));
+    b.engine.unsubscribe(session, "b");
+    assert.ok(b.engine.subscribe(session, "d"));
+    b.pub(session, "d", "x");
+    assert.deepEqual(readAll(b, session), ["x"]);
+  }
+});
+
+Deno.test("names that cannot be, and names that only look odd", () => {
+  const b = bench();
+  const session = b.open();
+  for (
+    const [name, expected] of [["", "bad-argument"], ["a b", "bad-argument"], [
+      "$s",
+      "reserved-name",
+    ]]
+  ) {
+    const bytes = encodeUtf8(name);
+    const tries = [
+      () => b.engine.subscribe(session, name),
+      () => b.engine.subscribeFrom(session, name, 0),
+      () => b.engine.unsubscribe(session, name),
+      () => b.engine.history(session, name, 0, 1),
+      () => b.engine.channelFor(session, bytes, 0, bytes.length),
+    ];
+    assert.deepEqual(tries.map(code), tries.map(() => expected));
+  }
+  assert.equal(b.engine.channelCount, 0);
+  const names = ["__proto__", "constructor", "toString", "\u00e9", "e\u0301", "\ufeffc", "c"];
+  for (const name of names) b.engine.subscribe(session, name);
+  for (const name of names) b.pub(session, name, `to ${name}`);
+  readAll(b, session);
+  assert.deepEqual(
+    clientOf(session).got.map(({ channel, msg }) => [channel, msg]),
+    names.map((name) => [name, `to ${name}`]),
+  );
+  assert.equal(b.engine.channelCount, names.length);
+});
+
+Deno.test("applications never meet, however their names and those of channels join", () => {
+  const b = bench();
+  const pairs = [["a", "b:c"], ["a:b", "c"], ["a", "c"], ["default", "c"], ["__proto__", "c"]];
+  const sessions = pairs.map(([app, channel]) => {
+    const session = b.open();
+    session.app = b.engine.app(app);
+    b.engine.subscribe(session, channel);
+    return session;
+  });
+  const publisher = b.open();
+  for (const [app, channel] of pairs) {
+    publisher.app = b.engine.app(app);
+    b.pub(publisher, channel, `${app} ${channel}`);
+  }
+  pairs.forEach(([app, channel], i) => {
+    assert.deepEqual(readAll(b, sessions[i]), [`${app} ${channel}`]);
+    const { json } = b.engine.history(sessions[i], channel, 0, 10);
+    assert.deepEqual(JSON.parse(json).map(({ msg }: Got) => msg), [`${app} ${channel}`]);
+  });
+});
+
+Deno.test("closing a session ends what it follows, live or catching up, once", () => {
+  const b = bench({ history: { maxMessagesPerChannel: 9, maxBytes: 1 << 30, maxIdleChannels: 0 } });
+  const session = b.open(new Client(0));
+  const other = b.open();
+  b.engine.subscribe(other, "c");
+  b.pub(other, "c", "1");
+  b.engine.subscribeFrom(session, "c", 0)?.start();
+  b.engine.subscribe(session, "d");
+  assert.equal(session.replays.size, 1);
+  assert.equal(b.engine.counters.subscriptions, 3);
+  b.pub(session, "d", "x");
+  b.engine.closeSession(session);
+  b.engine.closeSession(session);
+  assert.equal(b.engine.counters.subscriptions, 1);
+  b.pub(other, "c", "2");
+  b.engine.endTurn();
+  b.engine.pumpReplays(session);
+  assert.deepEqual(clientOf(session).got, []);
+  assert.deepEqual(readAll(b, other), ["1", "2"]);
+  // "d" has nobody left, and no room is given to such channels.
+  assert.equal(b.engine.channelCount, 1);
+});
+
+Deno.test("a change of form takes hold between two messages", () => {
+  const b = bench();
+  const session = b.open();
+  b.engine.subscribe(session, "c");
+  session.user = "ann";
+  b.pub(session, "c", "1");
+  session.user = "bob";
+  b.pub(session, "c", "2");
+  b.engine.closeBatches(session);
+  session.form = "json";
+  b.pub(session, "c", "3");
+  session.user = undefined;
+  b.pub(session, "c", "4");
+  readAll(b, session);
+  const { got, forms } = clientOf(session);
+  assert.deepEqual(forms, ["text", "text", "json", "json"]);
+  assert.deepEqual(got.map(({ msg, from }) => [msg, from]), [
+    ["1", undefined],
+    ["2", undefined],
+    ["3", "bob"],
+    ["4", undefined],
+  ]);
+  const reader = b.open();
+  reader.form = "json";
+  b.engine.subscribeFrom(reader, "c", 0)?.start();
+  readAll(b, reader);
+  assert.deepEqual(clientOf(reader).got.map(({ from }) => from), ["ann", "bob", "bob", undefined]);
+});
+
+Deno.test("timestamps rise and stay with the wall clock, whatever that does between turns", () => {
+  const b = bench();
+  const session = b.open();
+  b.engine.subscribe(session, "c");
+  let last = 0;
+  for (const jump of [0, 5, -3_600_000, 10, 0, 1, 7_200_000, -1, 86_400_000, 3]) {
+    b.time.wall += jump;
+    for (let i = 0; i < 3; i++) {
+      const ts = b.pub(session, "c", "x");
+      assert.ok(ts > last && ts >= b.time.wall * 1000);
+      last = ts;
+    }
+    b.engine.endTurn();
+  }
+  readAll(b, session);
+  const stamps = clientOf(session).got.map(({ ts }) => ts);
+  assert.equal(stamps.length, 30);
+  assert.deepEqual(stamps, stamps.toSorted((a, b) => a - b));
+});
+
+Deno.test("a client cut off in the middle of a fan-out keeps nobody else from the message", () => {
+  class Full extends Client {
+    override deliver(lines: PooledBuffer): void {
+      this.cutOff();
+      super.deliver(lines);
+    }
+  }
+  using ledger = new BufferLedger();
+  const b = bench({ keepHistory: false });
+  const sessions = [b.open(), b.open(new Full()), b.open()];
+  for (const session of sessions) b.engine.subscribe(session, "c");
+  b.pub(sessions[0], "c", "x");
+  assert.deepEqual(sessions.map((session) => readAll(b, session)), [["x"], [], ["x"]]);
+  for (const session of sessions) b.engine.closeSession(session);
+  assert.equal(ledger.owned, 0);
+  assert.equal(b.engine.channelCount, 0);
+});
+
+// ---- any order of anything ------------------------------------------------------------------
+
+/** What one subscription must receive: everything in `due`, unless it ends before. */
+interface Period {
+  due: Got[];
+  /** Index in {@link due} of the next message that it must get. */
+  next: number;
+}
+
+/** A client, and what it must have received. */
+interface Actor {
+  session: Session;
+  client: Client;
+  periods: Map<string, Period>;
+  /** How many of its messages have been compared. */
+  checked: number;
+  isGone: boolean;
+}
+
+/** The engine beside a plain list of every message of every channel. */
+class World {
+  readonly bench: Bench;
+  readonly all = new Map<string, Got[]>();
+  actors: Actor[] = [];
+  #count = 0;
+
+  constructor(readonly history: EngineOptions["history"], readonly rooms: number[]) {
+    this.bench = bench({ history });
+    rooms.forEach((room) => this.enter(room));
+  }
+
+  enter(room: number): void {
+    const client = new Client(room);
+    const session = this.bench.open(client);
+    if (this.actors.length % 2 === 1) session.user = `user${this.actors.length}`;
+    this.actors.push({ session, client, periods: new Map(), checked: 0, isGone: false });
+  }
+
+  list(name: string): Got[] {
+    let list = this.all.get(name);
+    if (list === undefined) this.all.set(name, list = []);
+    return list;
+  }
+
+  pub(actor: Actor, name: string, size: number): void {
+    const msg = `${this.#count++}`.padEnd(size, "é");
+    const ts = this.bench.pub(actor.session, name, msg);
+    const { user } = actor.session;
+    const message = { channel: name, ts, msg, ...(user === undefined ? {} : { from: user }) };
+    this.list(name).push(message);
+    for (const { periods } of this.actors) periods.get(name)?.due.push(message);
+  }
+
+  sub(actor: Actor, name: string): void {
+    const isNew = this.bench.engine.subscribe(actor.session, name);
+    assert.equal(isNew, !actor.periods.has(name));
+    if (isNew) actor.periods.set(name, { due: [], next: 0 });
+  }
+
+  tsNear(name: string, place: number, offset: number): number {
+    const list = this.list(name);
+    if (list.length === 0 || place % 7 === 0) return 0;
+    const at = place % 3 === 0 ? list.length - 1 : place % list.length;
+    return list[at].ts + offset;
+  }
+
+  subFrom(actor: Actor, name: string, afterTs: number): void {
+    const replay = this.bench.engine.subscribeFrom(actor.session, name, afterTs);
+    assert.equal(replay === undefined, actor.periods.has(name));
+    if (replay === undefined) return;
+    const after = this.list(name).filter(({ ts }) => ts > afterTs);
+    this.checkKept(name, afterTs, after, replay.count, replay.partial);
+    const due = after.slice(after.length - replay.count);
+    actor.periods.set(name, { due, next: 0 });
+    replay.start();
+  }
+
+  his(actor: Actor, name: string, fromTs: number, limit: number): void {
+    const { json, partial } = this.bench.engine.history(actor.session, name, fromTs, limit);
+    const page: (Got & { node: string })[] = JSON.parse(json);
+    const whole = this.list(name).filter(({ ts }) => ts >= fromTs);
+    const { json: rest } = this.bench.engine.history(actor.session, name, fromTs, 10_000);
+    const kept = JSON.parse(rest).length;
+    this.checkKept(name, fromTs - 1, whole, kept, partial);
+    const expected = whole.slice(whole.length - kept).slice(0, limit);
+    assert.deepEqual(page, expected.map((message) => ({ ...message, node: "node-1" })));
+  }
+
+  /** Whether `count` of the messages `after` a timestamp is right, and `partial` says the truth. */
+  checkKept(_name: string, afterTs: number, after: Got[], count: number, partial: boolean): void {
+    assert.ok(count <= after.length);
+    // From the beginning is not partial; a `his` from 1 is.
+    if (count < after.length && afterTs > 0) assert.ok(partial, "incomplete and not said");
+  }
+
+  unsub(actor: Actor, name: string): void {
+    const period = actor.periods.get(name);
+    const wasLive = period !== undefined && !this.isCatchingUp(actor, name);
+    assert.equal(this.bench.engine.unsubscribe(actor.session, name), period !== undefined);
+    if (period === undefined) return;
+    this.read(actor, false);
+    if (wasLive && !actor.client.isCut) assert.equal(period.next, period.due.length);
+    actor.periods.delete(name);
+  }
+
+  isCatchingUp({ session }: Actor, name: string): boolean {
+    return [...session.replays].some(({ subscription }) => subscription.channel.name === name);
+  }
+
+  /** The client reads what waits and, if `goesOn`, gets more for it; each message is the next due. */
+  read(actor: Actor, goesOn: boolean): void {
+    actor.client.read();
+    if (goesOn) this.bench.engine.pumpReplays(actor.session);
+    const { got, forms } = actor.client;
+    for (; actor.checked < got.length; actor.checked++) {
+      const message = got[actor.checked];
+      const period = actor.periods.get(message.channel);
+      assert.ok(period !== undefined, `a message of ${message.channel} without a subscription`);
+      const { from, ...rest } = period.due[period.next++];
+      const isText = forms[actor.checked] === "text";
+      assert.deepEqual(message, isText || from === undefined ? rest : { from, ...rest });
+    }
+    if (actor.client.isCut && !actor.isGone) this.cut(actor);
+  }
+
+  /** Only who lost something that was still due to it may be cut off. */
+  cut(actor: Actor): void {
+    actor.isGone = true;
+    const lost = [...actor.periods].some(([name, { due, next }]) =>
+      this.isCatchingUp(actor, name) && !this.isKept(name, due[next])
+    );
+    assert.ok(lost, "cut off although everything due to it is kept");
+    this.bench.engine.closeSession(actor.session);
+    actor.periods.clear();
+  }
+
+  isKept(name: string, message: Got): boolean {
+    const { json } = this.bench.engine.history(this.actors[0].session, name, message.ts, 1);
+    return JSON.parse(json)[0]?.ts === message.ts;
+  }
+
+  json(actor: Actor): void {
+    this.bench.engine.closeBatches(actor.session);
+    actor.session.form = "json";
+  }
+
+  leave(actor: Actor, which: number): void {
+    // As a connection does it: what was published before is still its own.
+    this.bench.engine.closeBatches(actor.session);
+    this.bench.engine.closeSession(actor.session);
+    this.read(actor, false);
+    this.actors = this.actors.filter((other) => other !== actor);
+    this.enter(this.rooms[which % this.rooms.length]);
+  }
+
+  /** Everybody reads until nothing comes any more; then everybody must have everything. */
+  settle(): void {
+    this.bench.engine.endTurn();
+    for (const actor of this.actors) {
+      for (let before = -1; before !== actor.checked;) {
+        before = actor.checked;
+        this.read(actor, true);
+        this.read(actor, true);
+      }
+      if (actor.isGone) continue;
+      assert.equal(actor.session.replays.size, 0);
+      for (const [name, { due, next }] of actor.periods) {
+        assert.equal(next, due.length, `messages of ${name} are missing`);
+      }
+    }
+  }
+
+  end(): void {
+    const { engine } = this.bench;
+    const subscriptions = this.actors.reduce((sum, { periods }) => sum + periods.size, 0);
+    assert.equal(engine.counters.subscriptions, subscriptions);
+    for (const { session } of this.actors) engine.closeSession(session);
+    assert.equal(engine.counters.subscriptions, 0);
+    for (const channel of engine.app("default").channels()) assert.ok(channel.isIdle);
+  }
+}
+
+type Step = (world: World) => void;
+
+const channelName = fc.constantFrom("a", "b", "é");
+const offset = fc.constantFrom(-1, 0, 0, 0, 1);
+
+/** Picks one of the clients that have not been cut off. */
+function actorAt(world: World, which: number): Actor | undefined {
+  const here = world.actors.filter(({ isGone }) => !isGone);
+  return here.length === 0 ? undefined : here[which % here.length];
+}
+
+function step(run: (world: World, actor: Actor) => void): fc.Arbitrary<Step> {
+  return fc.nat().map((which) => (world: World) => {
+    const actor = actorAt(world, which);
+    if (actor !== undefined) run(world, actor);
+  });
+}
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: fc.tuple(
+      channelName,
+      fc.oneof({ weight: 4, arbitrary: fc.integer({ min: 1, max: 80 }) }, {
+        weight: 1,
+        arbitrary: fc.integer({ min: 5000, max: 40_000 }),
+      }),
+      fc.integer({ min: 1, max: 6 }),
+    ).chain(([name, size, count]) =>
+      step((world, actor) => {
+        for (let i = 0; i < count; i++) world.pub(actor, name, size);
+      })
+    ),
+  },
+  { weight: 3, arbitrary: channelName.chain((name) => step((world, a) => world.sub(a, name))) },
+  {
+    weight: 6,
+    arbitrary: fc.tuple(channelName, fc.nat(), offset).chain(([name, place, offset]) =>
+      step((world, actor) => world.subFrom(actor, name, world.tsNear(name, place, offset)))
+    ),
+  },
+  { weight: 4, arbitrary: channelName.chain((name) => step((world, a) => world.unsub(a, name))) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(channelName, fc.nat(), offset, fc.integer({ min: 1, max: 20 })).chain(
+      ([name, place, offset, limit]) =>
+        step((world, actor) => world.his(actor, name, world.tsNear(name, place, offset), limit)),
+    ),
+  },
+  { weight: 6, arbitrary: step((world, actor) => world.read(actor, true)) },
+  { weight: 1, arbitrary: step((world, actor) => world.json(actor)) },
+  { weight: 1, arbitrary: fc.nat().chain((n) => step((world, actor) => world.leave(actor, n))) },
+  { weight: 6, arbitrary: fc.constant<Step>((world) => world.bench.engine.endTurn()) },
+  { weight: 1, arbitrary: fc.constant<Step>((world) => world.settle()) },
+  {
+    weight: 1,
+    arbitrary: fc.integer({ min: -5_000_000, max: 5000 }).map((ms): Step => (world) => {
+      world.bench.time.wall += ms;
+    }),
+  },
+);
+
+/** How much a client that is catching up takes at once: everything, some lines, hardly one. */
+const rooms = fc.array(fc.constantFrom(Infinity, 100_000, 500, 100, 1), {
+  minLength: 2,
+  maxLength: 5,
+});
+
+function playAny(history: fc.Arbitrary<EngineOptions["history"]>, numRuns: number, of = World) {
+  fc.assert(
+    fc.property(history, rooms, fc.array(anyStep, { maxLength: 60 }), (history, rooms, steps) => {
+      using _ledger = new BufferLedger();
+      const world = new of(history, rooms);
+      for (const step of steps) step(world);
+      world.settle();
+      world.end();
+    }),
+    { numRuns },
+  );
+}
+
+Deno.test("any order of anything, everything kept: all get all that is theirs, in order, once", () => {
+  class Keeping extends World {
+    override checkKept(
+      _name: string,
+      afterTs: number,
+      after: Got[],
+      count: number,
+      partial: boolean,
+    ): void {
+      assert.equal(count, after.length);
+      assert.equal(partial, afterTs > 0 && afterTs < START_MS * 1000);
+    }
+    override cut(): void {
+      assert.fail("cut off although everything is kept");
+    }
+  }
+  const history = { maxMessagesPerChannel: 100_000, maxBytes: 1 << 30, maxIdleChannels: 100 };
+  playAny(fc.constant(history), 1000, Keeping);
+});
+
+Deno.test("any order of anything, few messages kept: exactly the newest, or cut off", () => {
+  class KeepingFew extends World {
+    override checkKept(
+      name: string,
+      afterTs: number,
+      after: Got[],
+      count: number,
+      partial: boolean,
+    ): void {
+      const { maxMessagesPerChannel } = this.history;
+      assert.equal(count, Math.min(after.length, maxMessagesPerChannel));
+      const lostTs = this.list(name).at(-1 - maxMessagesPerChannel)?.ts ?? START_MS * 1000;
+      assert.equal(partial, afterTs > 0 && lostTs > afterTs);
+    }
+  }
+  const history = fc.integer({ min: 1, max: 12 }).map((maxMessagesPerChannel) => ({
+    maxMessagesPerChannel,
+    maxBytes: 1 << 30,
+    maxIdleChannels: 100,
+  }));
+  playAny(history, 1000, KeepingFew);
+});
+
+Deno.test("any order of anything, hardly any room: what is live is complete, what is gone is said", () => {
+  const history = fc.record({
+    maxMessagesPerChannel: fc.integer({ min: 0, max: 50 }),
+    maxBytes: fc.integer({ min: 0, max: 100_000 }),
+    maxIdleChannels: fc.integer({ min: 0, max: 3 }),
+  });
+  playAny(history, 1000);
+});
+
+Deno.test("any message comes as it was sent, live and kept, in both forms", () => {
+  const texts = fc.array(
+    anyText(1).map((text) => text.replace(/[\n]/g, "_").replace(/[\r\0]+$/, "_")),
+    { minLength: 1, maxLength: 10 },
+  );
+  fc.assert(fc.property(texts, (texts) => {
+    const b = bench();
+    const sessions = (["text", "json"] as const).flatMap((form) => {
+      const [live, late] = [b.open(), b.open()];
+      live.form = late.form = form;
+      b.engine.subscribe(live, "c");
+      return [live, late];
+    });
+    for (const text of texts) b.pub(sessions[0], "c", text);
+    for (const late of [sessions[1], sessions[3]]) b.engine.subscribeFrom(late, "c", 0)?.start();
+    for (const session of sessions) {
+      assert.deepEqual(readAll(b, session), texts);
+    }
+  }));
+});
