@@ -1,6 +1,7 @@
 // The end of a turn: once, sources first, and everything that is added meanwhile.
 
 import assert from "node:assert/strict";
+import { goRound, pastTurnTimer } from "../../tests/go_round.ts";
 import { nextTurn, Turn, type TurnTask } from "./turn.ts";
 
 function task(run: () => void): TurnTask {
@@ -16,7 +17,7 @@ Deno.test("tasks run behind the turn's own work, sources before sinks", async ()
   turn.addSource(task(() => ran.push("source 2")));
   assert.deepEqual(ran, []);
   assert.equal(turn.count, 0);
-  await nextTurn();
+  await goRound();
   assert.deepEqual(ran, ["source 1", "source 2", "sink 1", "sink 2"]);
   assert.equal(turn.count, 1);
 });
@@ -27,7 +28,7 @@ Deno.test("a microtask's work still belongs to the turn", async () => {
   turn.addSource(task(() => ran.push("end of turn")));
   await Promise.resolve();
   ran.push("microtask");
-  await nextTurn();
+  await goRound();
   assert.deepEqual(ran.toSorted(), ["end of turn", "microtask"]);
   assert.equal(turn.count, 1);
 });
@@ -46,7 +47,7 @@ Deno.test("what tasks add runs in the same turn; a new source goes before the si
     turn.addSink(say("sink of a sink"));
     turn.addSource(say("source of a sink"));
   }));
-  await nextTurn();
+  await goRound();
   assert.deepEqual(ran, [
     "source",
     "source of a source",
@@ -63,10 +64,22 @@ Deno.test("turns follow one another; without a task none is counted", async () =
   let runs = 0;
   for (let i = 1; i <= 3; i++) {
     turn.addSink(task(() => runs++));
-    await nextTurn();
+    await goRound();
     assert.equal(runs, i);
     assert.equal(turn.count, i);
   }
-  await nextTurn();
+  await goRound();
   assert.equal(turn.count, 3);
+});
+
+Deno.test("waiting for the next turn lets others run: what is ready, and the end of this turn", async () => {
+  const turn = new Turn();
+  const ran: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    turn.addSink(task(() => ran.push("end of turn")));
+    queueMicrotask(() => ran.push("microtask"));
+    await nextTurn();
+    assert.deepEqual(ran.splice(0).toSorted(), ["end of turn", "microtask"]);
+  }
+  await pastTurnTimer();
 });

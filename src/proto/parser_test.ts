@@ -259,6 +259,9 @@ Deno.test("a subnegotiation is given up behind 4096 bytes, once, and the line wi
   }
   const { seen } = new Recorder(LIMIT).feed(bytesOf([IAC, SB], Array(4097).fill(1), "x\nping\n"));
   assert.deepEqual(seen, ["too long", 'line "ping" true']);
+  // Each begins to count anew.
+  const some = Array.from({ length: 3 }, () => [IAC, SB, ...Array(3000).fill(1), IAC, SE]).flat();
+  assert.deepEqual(new Recorder(LIMIT).feed(bytesOf(some, "a\n")).seen, ['line "a" true']);
   const { seen: none } = new Recorder(LIMIT).feed(
     bytesOf([IAC, SB], Array(4095).fill(1), [IAC, SE], "a\n"),
   );

@@ -3,7 +3,7 @@
 import { BufferPool, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Logger } from "../core/logger.ts";
 import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
-import { nextTurn, type Turn } from "../core/turn.ts";
+import { isPollDue, nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Subscriber } from "../engine/ports.ts";
@@ -20,6 +20,8 @@ const FIRST_READ_BYTES = 512;
 const MAX_WAITING_READ_BYTES = 16 * 1024;
 /** A read that fills its buffer is followed by one of this size. */
 const MAX_READ_BYTES = 256 * 1024;
+/** A read that took less found its bytes waiting, ms. */
+const AT_ONCE_MS = 0.2;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
 /** A subscriber whose socket has taken nothing for so long has stopped, ms. */
@@ -74,6 +76,8 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   #lastReadMs: number = this.connectedAtMs;
   #noted = false;
+  /** Whether there are bytes read whose requests are not all carried out. */
+  #isServing = false;
   #lingerUntilMs = 0;
   #isShuttingDown = false;
 
@@ -120,23 +124,29 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     try {
       while (!this.isClosed) {
         const buffer = readBuffers.take(size);
+        const askedMs = performance.now();
         const count = await this.#conn.read(buffer);
         if (count === null) break;
-        this.#lastReadMs = performance.now();
+        const nowMs = this.#lastReadMs = performance.now();
         this.#noted = false;
         this.bytesIn += count;
         this.#host.counters.bytesIn += count;
+        this.#isServing = true;
         size = count === buffer.length
           ? this.#maxReadBytes()
           : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
-        // A flood is read in one microtask after the other; once a turn must do.
-        if (turn.count === turnCount) await nextTurn();
+        // A flood is read in one microtask after the other; once a turn must do, and others' sockets
+        // have to be looked at meanwhile.
+        if (
+          nowMs - askedMs < AT_ONCE_MS && (turn.count === turnCount || isPollDue(nowMs))
+        ) await nextTurn();
         while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
         turnCount = turn.count;
         const channel = this.#requests.lastChannel;
         if (channel !== null) await holdBack(channel, count, () => this.#state === "open");
         await this.#serve(buffer.subarray(0, count));
         readBuffers.put(buffer);
+        this.#isServing = false;
         if (this.#isShuttingDown) this.#sayGoodbye();
       }
       this.#endOfInput();
@@ -153,8 +163,9 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     while (this.#state === "open") {
       at = this.#requests.push(chunk, at);
       if (this.#isBlocked()) await this.#unblocked();
-      else if (at === chunk.length) return;
       if (at === chunk.length) return;
+      // It has had its share of this turn, or what blocked it was over at once.
+      await nextTurn();
     }
   }
 
@@ -333,7 +344,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   shutDown(): void {
     if (this.#state !== "open") return;
     // In the middle of a read's requests: the rest of them first.
-    if (this.#resume !== null) this.#isShuttingDown = true;
+    if (this.#isServing) this.#isShuttingDown = true;
     else this.#sayGoodbye();
   }
 

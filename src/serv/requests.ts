@@ -12,6 +12,9 @@ import { commands } from "./commands/table.ts";
 import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
 import type { Writer } from "./writer.ts";
 
+/** How long one connection's requests are served before others have their turn, ms. */
+const SLICE_MS = 4;
+
 /** The connection, as its requests see it. */
 export interface RequestHost extends CommandContext {
   readonly writer: Writer;
@@ -40,6 +43,7 @@ export class Requests implements ParserEvents {
   #isThrottled = false;
   #publishTokens = 0;
   #tokensAtMs = 0;
+  #sliceEndsMs = 0;
 
   constructor(host: RequestHost) {
     this.#host = host;
@@ -58,6 +62,7 @@ export class Requests implements ParserEvents {
 
   /** Serves `chunk` from `at` on and returns how far it came; see {@link Parser.push}. */
   push(chunk: Uint8Array, at: number): number {
+    this.#sliceEndsMs = performance.now() + SLICE_MS;
     return this.#parser.push(chunk, at);
   }
 
@@ -125,7 +130,7 @@ export class Requests implements ParserEvents {
         this.#refuse(error);
       }
     }
-    if (this.#host.isFull) this.halt();
+    if (this.#host.isFull || performance.now() > this.#sliceEndsMs) this.halt();
   }
 
   onTooLong(): void {
