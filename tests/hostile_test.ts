@@ -174,6 +174,7 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
     using client = await connect();
     const before = await server.stats();
     const pings = bytesOf("ping\n".repeat(100_000));
+    const startMs = performance.now();
     await assert.rejects(
       within(DEADLINE_MS, "being cut off", sendOver(client, pings, 40 * pings.length)),
       (error) =>
@@ -182,8 +183,11 @@ Deno.test("what strangers send disturbs nobody", async (t) => {
     );
     const after = await server.stats();
     assert.equal(after.slow_consumers, before.slow_consumers + 1);
+    // It was slowed down first, and cut off only when nothing moved for so long.
+    const ms = performance.now() - startMs;
+    assert.ok(ms > 1800, `it was cut off after ${ms} ms`);
     const read = after.bytes_in - before.bytes_in;
-    assert.ok(read < 10 * pings.length * 2, `${read} bytes were read from it`);
+    assert.ok(read < 20 * pings.length, `${read} bytes were read from it`);
   });
 
   await t.step("byte by byte", async () => {

@@ -202,6 +202,28 @@ Deno.test("200 MB to a subscriber that never reads: it is cut off, and nobody el
   closeAll(readers);
 });
 
+Deno.test("cut off in the middle of a message of 8 MB: that is finished, then comes the reason", async () => {
+  const size = 8_000_000;
+  await using server = await LoadServer.start({
+    config: { max_line_bytes: "8MiB", max_pending_bytes: "16MiB" },
+  });
+  using stopped = await subscribed(server.port, "c");
+  using publisher = await LineClient.connect(server.port);
+  await within(10_000, "40 MB to be taken", publishAll(publisher, "c", 5, size));
+  assert.equal((await server.stats()).slow_consumers, 1);
+  const lengths: number[] = [];
+  let error = "";
+  await stopped.eachLine((bytes, start, end) => {
+    assert.equal(error, "", "a line behind the last one");
+    if (startsAt(bytes, start, MESSAGE)) lengths.push(end - start);
+    else error = new TextDecoder().decode(bytes.subarray(start, end));
+  });
+  const length = "MESSAGE c ".length + 16 + 1 + size;
+  assert.deepEqual(lengths, lengths.map(() => length));
+  assert.ok(lengths.length > 0 && lengths.length < 3, `${lengths.length} messages`);
+  assert.match(error, /^ERROR slow-consumer /);
+});
+
 Deno.test("500 subscribers that do not read share the bytes of 7 MiB", async () => {
   const size = 16 * 1024;
   const count = 7 * MiB / size;
@@ -219,18 +241,18 @@ Deno.test("500 subscribers that do not read share the bytes of 7 MiB", async () 
   await server.statsWhen("connections", 1);
 });
 
-Deno.test("what a subscriber has read no longer counts: two bursts of 6 MiB", async () => {
+Deno.test("what a subscriber has read no longer counts: three bursts of 6 MiB", async () => {
   const size = 16 * 1024;
   const count = 6 * MiB / size;
   await using server = await LoadServer.start({ config: { write_timeout: "1s" } });
   using reader = await subscribed(server.port, "c");
   using publisher = await LineClient.connect(server.port);
-  for (let burst = 0; burst < 2; burst++) {
+  for (let burst = 0; burst < 3; burst++) {
     const checker = new Checker("c");
     await publishAll(publisher, "c", count, size);
     await within(10_000, "a burst of 6 MiB", checker.read(reader, count));
     // Longer than a write may take.
-    if (burst === 0) await pause(1300);
+    if (burst === 1) await pause(1300);
   }
   assert.equal(await reader.ask("ping"), "PONG");
   assert.equal((await server.stats()).slow_consumers, 0);

@@ -17,10 +17,9 @@ export interface HistoryLimits {
 const CHANNEL_OVERHEAD_BYTES = 1400;
 
 /**
- * The history in memory. Over its bounds the least recently used channel without subscribers is
- * forgotten; where there is none, the oldest messages of the least recently used one with
- * subscribers. What is forgotten is remembered as a timestamp, so that an answer which may lack it
- * can say `PARTIAL`.
+ * The history in memory. Over its bound in bytes the channel that was used longest ago pays: without
+ * subscribers it is forgotten, with some it loses its oldest messages. What is forgotten is
+ * remembered as a timestamp, so that an answer which may lack it can say `PARTIAL`.
  */
 export class HistoryCache {
   /** Bytes in use, bookkeeping included. */
@@ -30,8 +29,9 @@ export class HistoryCache {
   #remove: (channel: Channel) => void;
   #forgottenTs: number;
   // Sets keep the order of insertion: taken out and put in again is "last used".
+  #used = new Set<Channel>();
+  /** Those of them without subscribers. */
   #idle = new Set<Channel>();
-  #followed = new Set<Channel>();
 
   /**
    * `startTs`: what was published before it, microseconds, is not known here.
@@ -45,26 +45,24 @@ export class HistoryCache {
 
   /** Keeps a batch of the channel's lines. */
   append(channel: Channel, lines: Uint8Array, info: BatchInfo): void {
-    let history = channel.history;
-    if (history === null) {
-      history = channel.history = new ChannelHistory(channel.prefix.length, this.#forgottenTs);
-      this.bytes += CHANNEL_OVERHEAD_BYTES;
-    }
-    const before = history.bytes;
+    channel.history ??= new ChannelHistory(channel.prefix.length, this.#forgottenTs);
+    const { history } = channel;
+    const before = cost(history);
     history.append(lines, info, this.#limits.maxMessagesPerChannel);
-    this.bytes += history.bytes - before;
+    this.bytes += cost(history) - before;
     this.touch(channel);
     if (this.bytes > this.#limits.maxBytes || this.#idle.size > this.#limits.maxIdleChannels) {
       this.#evict();
     }
   }
 
-  /** Marks the channel as just used, and as idle or followed as its subscribers are now. */
+  /** Marks the channel as just used, and as idle or not as its subscribers are now. */
   touch(channel: Channel): void {
     if (channel.history === null) return;
+    this.#used.delete(channel);
+    this.#used.add(channel);
     this.#idle.delete(channel);
-    this.#followed.delete(channel);
-    (channel.isIdle ? this.#idle : this.#followed).add(channel);
+    if (channel.isIdle) this.#idle.add(channel);
   }
 
   /** Whether messages after `ts` (`inclusive`: or at it) may be missing, for a channel without any. */
@@ -80,35 +78,44 @@ export class HistoryCache {
 
   #evict(): void {
     for (const channel of this.#idle) {
-      if (
-        this.bytes <= this.#limits.maxBytes && this.#idle.size <= this.#limits.maxIdleChannels
-      ) return;
+      if (this.#idle.size <= this.#limits.maxIdleChannels) break;
       // Its newest messages are on their way here; with them comes the next look at the bounds.
-      if (channel.isOpen) return;
+      if (channel.isOpen) break;
       this.#forget(channel);
     }
-    for (const channel of this.#followed) {
-      while (this.bytes > this.#limits.maxBytes) {
-        const freed = channel.history?.dropOldestBlock() ?? 0;
-        if (freed === 0) {
-          // Nothing left to take: not to be looked at again before it gets something.
-          this.#followed.delete(channel);
-          break;
-        }
-        this.bytes -= freed;
-      }
+    for (const channel of this.#used) {
       if (this.bytes <= this.#limits.maxBytes) return;
+      if (channel.isIdle && !channel.isOpen) this.#forget(channel);
+      else this.#shrink(channel);
     }
+  }
+
+  /** Drops the channel's oldest messages until the bound is kept or none is left. */
+  #shrink(channel: Channel): void {
+    const { history } = channel;
+    if (history === null) return;
+    const before = cost(history);
+    const target = before - (this.bytes - this.#limits.maxBytes);
+    while (cost(history) > target && history.dropOldestBlock() > 0);
+    this.bytes += cost(history) - before;
+    // Nothing left to take: not to be looked at again before it gets something.
+    if (cost(history) === 0) this.#used.delete(channel);
   }
 
   #forget(channel: Channel): void {
     const history = channel.history;
     if (history === null) return;
+    this.#used.delete(channel);
     this.#idle.delete(channel);
-    this.bytes -= history.bytes + CHANNEL_OVERHEAD_BYTES;
+    this.bytes -= cost(history);
     history.clear();
     channel.history = null;
     this.#forgottenTs = Math.max(this.#forgottenTs, channel.lastTs);
     this.#remove(channel);
   }
+}
+
+/** What a channel's kept messages take; one that keeps none is there for its subscribers. */
+function cost(history: ChannelHistory): number {
+  return history.bytes === 0 ? 0 : history.bytes + CHANNEL_OVERHEAD_BYTES;
 }

@@ -139,7 +139,10 @@ export class Writer implements TurnTask {
       this.#inTurn = true;
       this.#turn.addSink(this);
     }
-    if (this.pending > this.maxPendingBytes) this.#owner.onOverflow();
+    // Little waited: then it is the size of what came, not the client, that exceeds a small bound.
+    if (this.pending > this.maxPendingBytes && this.pending - bytes > this.maxPendingBytes / 2) {
+      this.#owner.onOverflow();
+    }
   }
 
   #roomForReply(bytes: number): PooledBuffer {
