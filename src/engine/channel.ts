@@ -15,7 +15,7 @@ import {
 import type { ChannelHistory } from "./channel_history.ts";
 import type { Follower } from "./ports.ts";
 
-/** A batch that reaches this size is handed out before the turn ends. */
+/** A batch grows no larger (a message that is larger goes alone); a full one is handed out at once. */
 const MAX_BATCH_BYTES = 256 * 1024;
 
 /** What a channel belongs to: an application. */
@@ -95,9 +95,15 @@ export class Channel {
     return this.subscribers.length === 0 && this.catchingUp === 0;
   }
 
+  /** Whether the open batch has room for a message of `bytes`; where it has none, close it first. */
+  hasRoom(bytes: number): boolean {
+    return this.#open === null ||
+      this.#open.length + this.prefix.length + bytes + MESSAGE_LINE_EXTRA <= MAX_BATCH_BYTES;
+  }
+
   /**
    * Adds the message `src[start, end)` with the timestamp `ts`, whose digits are `digits`, to the
-   * open batch. Returns whether the batch is full and must be closed now.
+   * open batch.
    */
   append(
     src: Uint8Array,
@@ -106,7 +112,7 @@ export class Channel {
     ts: number,
     digits: Uint8Array,
     from: string | undefined,
-  ): boolean {
+  ): void {
     const need = this.prefix.length + (end - start) + MESSAGE_LINE_EXTRA;
     let open = this.#open;
     if (open === null) {
@@ -121,7 +127,6 @@ export class Channel {
     }
     this.#count++;
     this.lastTs = ts;
-    return open.length >= MAX_BATCH_BYTES;
   }
 
   #grow(open: PooledBuffer, need: number): PooledBuffer {

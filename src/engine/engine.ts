@@ -146,14 +146,13 @@ export class Engine implements TurnTask, ReplayHost {
     }
     const ts = this.#clock.next();
     this.counters.published++;
+    if (!channel.hasRoom(end - start)) this.closeBatch(channel);
     if (!channel.isOpen) {
       this.#open.push(channel);
       this.#joinTurn();
       if (channel.isIdle) this.#cache?.touch(channel);
     }
-    if (channel.append(bytes, start, end, ts, this.#clock.digits, session.user)) {
-      this.closeBatch(channel);
-    }
+    channel.append(bytes, start, end, ts, this.#clock.digits, session.user);
     return ts;
   }
 

@@ -13,6 +13,8 @@ export interface HistoryLimits {
   maxIdleChannels: number;
 }
 
+/** From so many channels on, eviction takes more than it must. */
+const MANY_CHANNELS = 1000;
 /** What a channel takes with its name and its places in the tables, measured in the same way. */
 const CHANNEL_OVERHEAD_BYTES = 1400;
 
@@ -77,26 +79,32 @@ export class HistoryCache {
   }
 
   #evict(): void {
+    // With many channels a little more than needed goes at once: a set is walked from its begin each
+    // time, over the places of all that was taken out since it was last built anew.
+    const share = this.#used.size >= MANY_CHANNELS ? 1 - 1 / 50 : 1;
+    const { maxBytes, maxIdleChannels } = this.#limits;
+    const idleTarget = this.#idle.size > maxIdleChannels ? maxIdleChannels * share : Infinity;
     for (const channel of this.#idle) {
-      if (this.#idle.size <= this.#limits.maxIdleChannels) break;
+      if (this.#idle.size <= idleTarget) break;
       // Its newest messages are on their way here; with them comes the next look at the bounds.
       if (channel.isOpen) break;
       this.#forget(channel);
     }
+    if (this.bytes <= maxBytes) return;
+    const target = maxBytes * share;
     for (const channel of this.#used) {
-      if (this.bytes <= this.#limits.maxBytes) return;
+      if (this.bytes <= target) return;
       if (channel.isIdle && !channel.isOpen) this.#forget(channel);
-      else this.#shrink(channel);
+      else this.#shrink(channel, this.bytes - target);
     }
   }
 
-  /** Drops the channel's oldest messages until the bound is kept or none is left. */
-  #shrink(channel: Channel): void {
+  /** Drops the channel's oldest messages until `bytes` are freed or none is left. */
+  #shrink(channel: Channel, bytes: number): void {
     const { history } = channel;
     if (history === null) return;
     const before = cost(history);
-    const target = before - (this.bytes - this.#limits.maxBytes);
-    while (cost(history) > target && history.dropOldestBlock() > 0);
+    while (cost(history) > before - bytes && history.dropOldestBlock() > 0);
     this.bytes += cost(history) - before;
     // Nothing left to take: not to be looked at again before it gets something.
     if (cost(history) === 0) this.#used.delete(channel);

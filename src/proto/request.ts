@@ -54,9 +54,11 @@ export function isHttpLine(line: string): boolean {
   return / HTTP\/[0-9.]+$/i.test(line) || /^host:/i.test(line);
 }
 
-/** `text` cut to a length that fits an error line, control characters made visible. */
+/** `text` cut to a length that fits an error line, control characters made visible as `\\x07`. */
 export function shorten(text: string, max = 40): string {
+  const cut = text.length > max ? `${text.slice(0, max)}…` : text;
   // deno-lint-ignore no-control-regex
-  const visible = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd");
-  return visible.length > max ? `${visible.slice(0, max)}…` : visible;
+  return cut.replace(/[\u0000-\u001f\u007f-\u009f]/g, (control) => {
+    return `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  });
 }

@@ -25,7 +25,7 @@ const AT_ONCE_MS = 0.2;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
 /** A subscriber whose socket has taken nothing for so long has stopped, ms. */
-const STOPPED_MS = 100;
+const STOPPED_MS = 500;
 
 /** How long a half-closed connection waits for the client to close, ms. */
 const LINGER_MS = 1000;
@@ -45,6 +45,8 @@ export interface ConnectionHost {
   readonly logger: Logger;
   /** What all connections together may serve in one turn. */
   readonly budget: ReadBudget;
+  /** The connection is cut off, because it does not read fast enough. */
+  onCutOff(connection: Connection, explanation: string): void;
   /** The connection has ended. */
   onClosed(connection: Connection, reason: CloseReason): void;
 }
@@ -79,6 +81,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   /** Whether there are bytes read whose requests are not all carried out. */
   #isServing = false;
   #lingerUntilMs = 0;
+  #cutAtMs = 0;
   #isShuttingDown = false;
 
   constructor(host: ConnectionHost, conn: Deno.Conn, address: string) {
@@ -329,11 +332,8 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     const { counters } = this.#host;
     if (reason === "slow-consumer") counters.slowConsumers++;
     counters.errors[reason] = (counters.errors[reason] ?? 0) + 1;
-    this.#host.logger.warn("cut off", {
-      reason,
-      explanation,
-      address: this.session.address,
-    });
+    this.#cutAtMs = performance.now();
+    this.#host.onCutOff(this, explanation);
     this.writer.cut(`ERROR ${reason} ${explanation}`);
     // Not now: this may be in the middle of a channel's fan-out.
     this.#host.turn.addSink({ endTurn: () => this.engine.closeSession(this.session) });
@@ -384,24 +384,36 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   onDue(nowMs: number): number {
     if (this.#state === "closed") return 0;
-    const { limits, writer } = this;
+    const { limits } = this;
     if (this.#state === "lingering" && nowMs >= this.#lingerUntilMs) {
       this.close(this.#reason);
       return 0;
     }
-    if (writer.stalledSinceMs > 0 && nowMs - writer.stalledSinceMs >= limits.writeTimeoutMs) {
-      // The socket takes nothing more, so there is no last line.
-      if (this.#state === "open") this.#host.counters.slowConsumers++;
-      this.close(this.#state === "open" ? "slow-consumer" : this.#reason);
-      return 0;
-    }
-    if (this.#state === "open" && this.#isLateToAuthenticate(nowMs)) {
+    if (nowMs >= this.#writeDueMs()) {
+      if (this.#state !== "open") {
+        // The socket takes nothing more: the last line is left out.
+        this.close(this.#reason);
+        return 0;
+      }
+      const timeout = seconds(limits.writeTimeoutMs);
+      this.#cutOff("slow-consumer", `you took nothing for ${timeout} (write_timeout)`);
+    } else if (this.#state === "open" && this.#isLateToAuthenticate(nowMs)) {
       this.replyError("need-auth", `not authenticated within auth_timeout`);
       this.finish("auth-timeout");
     } else if (this.#state === "open") {
       this.#checkIdle(nowMs);
     }
     return this.#nextDueMs();
+  }
+
+  /**
+   * Until when the write under way has to make progress. One who is cut off gets the time anew: the
+   * line in which the socket stopped can be finished if the client reads on.
+   */
+  #writeDueMs(): number {
+    const { stalledSinceMs } = this.writer;
+    if (stalledSinceMs === 0) return Infinity;
+    return Math.max(stalledSinceMs, this.#cutAtMs) + this.limits.writeTimeoutMs;
   }
 
   #isLateToAuthenticate(nowMs: number): boolean {
@@ -432,12 +444,9 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   #nextDueMs(): number {
-    const { limits, writer } = this;
-    let due = Infinity;
-    if (this.#state === "lingering") due = this.#lingerUntilMs;
-    if (writer.stalledSinceMs > 0) {
-      due = Math.min(due, writer.stalledSinceMs + limits.writeTimeoutMs);
-    }
+    const { limits } = this;
+    let due = this.#writeDueMs();
+    if (this.#state === "lingering") due = Math.min(due, this.#lingerUntilMs);
     if (this.#state !== "open") return due;
     if (this.#requests.needsAuth) due = Math.min(due, this.connectedAtMs + limits.authTimeoutMs);
     if (limits.sessionTimeoutMs > 0) {

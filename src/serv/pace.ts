@@ -4,8 +4,8 @@ import type { Channel } from "../engine/channel.ts";
 
 /** How fast a publisher is read where every subscriber of its channel is behind, bytes/ms. */
 const ALL_BEHIND_BYTES_PER_MS = 4 * 1024;
-/** The same where one subscriber is far behind: about 100 ms to catch up, then it is cut off. */
-const ONE_BEHIND_BYTES_PER_MS = 32 * 1024;
+/** The same where one subscriber is far behind: some 250 ms to catch up, then it is cut off. */
+const ONE_BEHIND_BYTES_PER_MS = 16 * 1024;
 /** What counts as behind, and as far behind, of `max_pending_bytes`. */
 const BEHIND = 1 / 4;
 const FAR_BEHIND = 1 / 2;

@@ -201,5 +201,5 @@ function checkMessage(bytes: Uint8Array, start: number, end: number, utf8: boole
 /** A line as text; of one that is not text only as much as it takes to see its command. */
 function decodeLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): string {
   const line = bytes.subarray(start, end);
-  return utf8 ? decodeUtf8(line) : String.fromCharCode(...line.subarray(0, 64));
+  return utf8 ? decodeUtf8(line) : String.fromCharCode(...line.subarray(0, 1024));
 }

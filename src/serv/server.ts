@@ -22,6 +22,8 @@ export interface ServerOptions {
 
 /** Connections that are told `too-busy` at the same time; beyond it they are just closed. */
 const MAX_REFUSING = 32;
+/** Least time between two log lines about slow consumers, ms. */
+const CUT_OFF_LOG_MS = 1000;
 const MIN_ACCEPT_DELAY_MS = 10;
 const MAX_ACCEPT_DELAY_MS = 1000;
 
@@ -41,6 +43,8 @@ export class Server implements ConnectionHost {
   #perAddress = new Map<string, number>();
   #refusing = 0;
   #stopping = false;
+  #cutOffsUnlogged = 0;
+  #cutOffLoggedMs = -Infinity;
   #onIdle: (() => void) | null = null;
 
   constructor(options: ServerOptions) {
@@ -110,6 +114,20 @@ export class Server implements ConnectionHost {
         `(max_connections_per_address)`;
     }
     return null;
+  }
+
+  onCutOff(connection: Connection, explanation: string): void {
+    // One line a second at most: a crowd that stops reading has one cause.
+    const nowMs = performance.now();
+    this.#cutOffsUnlogged++;
+    if (nowMs - this.#cutOffLoggedMs < CUT_OFF_LOG_MS) return;
+    this.logger.warn("slow consumer cut off", {
+      explanation,
+      address: connection.session.address,
+      ...(this.#cutOffsUnlogged > 1 ? { further: this.#cutOffsUnlogged - 1 } : {}),
+    });
+    this.#cutOffLoggedMs = nowMs;
+    this.#cutOffsUnlogged = 0;
   }
 
   onClosed(connection: Connection, reason: CloseReason): void {
