@@ -9,6 +9,7 @@ import {
   lineTimestamp,
   MESSAGE_LINE_EXTRA,
   messagePrefix,
+  PREFIX_NAME_START,
   prefixName,
   writeMessageLine,
 } from "../proto/encoder.ts";
@@ -78,6 +79,11 @@ export class Channel {
   /** Its name, decoded anew each time: a channel of bytes alone takes less memory. */
   get name(): string {
     return prefixName(this.prefix);
+  }
+
+  /** Where its name's bytes lie. */
+  nameInPrefix(): { bytes: Uint8Array; start: number; end: number } {
+    return { bytes: this.prefix, start: PREFIX_NAME_START, end: this.prefix.length - 1 };
   }
 
   /** Whether `bytes[start, end)` is its name. */

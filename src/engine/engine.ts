@@ -146,7 +146,7 @@ export class Engine implements TurnTask, ReplayHost {
     }
     const ts = this.#clock.next();
     this.counters.published++;
-    if (!channel.hasRoom(end - start)) this.closeBatch(channel);
+    if (!channel.hasRoom(end - start)) channel = this.#closeFull(session, channel);
     if (!channel.isOpen) {
       this.#open.push(channel);
       this.#joinTurn();
@@ -154,6 +154,14 @@ export class Engine implements TurnTask, ReplayHost {
     }
     channel.append(bytes, start, end, ts, this.#clock.digits, session.user);
     return ts;
+  }
+
+  /** Closes a full batch; the channel may have been forgotten by that, so this is the one to go on with. */
+  #closeFull(session: Session, channel: Channel): Channel {
+    this.closeBatch(channel);
+    if (!channel.forgotten) return channel;
+    const { bytes, start, end } = channel.nameInPrefix();
+    return session.app.open(bytes, start, end);
   }
 
   /** The 16 digits of the last timestamp given; good until the next one. */

@@ -18,11 +18,14 @@ export interface Message {
   readonly from?: string;
 }
 
+/** Where the channel's name begins in a {@link messagePrefix}. */
+export const PREFIX_NAME_START = 8;
+
 /** The bytes in front of the timestamp in each MESSAGE line of a channel. */
 export function messagePrefix(name: Uint8Array): Uint8Array<ArrayBuffer> {
-  const prefix = new Uint8Array(8 + name.length + 1);
+  const prefix = new Uint8Array(PREFIX_NAME_START + name.length + 1);
   prefix.set(encodeUtf8("MESSAGE "));
-  prefix.set(name, 8);
+  prefix.set(name, PREFIX_NAME_START);
   prefix[prefix.length - 1] = SPACE;
   return prefix;
 }
@@ -30,7 +33,7 @@ export function messagePrefix(name: Uint8Array): Uint8Array<ArrayBuffer> {
 /** The channel's name in a {@link messagePrefix}. */
 export function prefixName(prefix: Uint8Array): string {
   // A copy: a view would move a small array's bytes out of the heap for good.
-  return decodeUtf8(prefix.slice(8, -1));
+  return decodeUtf8(prefix.slice(PREFIX_NAME_START, -1));
 }
 
 /** Whether `bytes[start, end)` is the name of the channel in a {@link messagePrefix}. */
@@ -41,9 +44,9 @@ export function isPrefixOf(
   end: number,
 ): boolean {
   const length = end - start;
-  if (prefix.length !== length + 9) return false;
+  if (prefix.length !== PREFIX_NAME_START + length + 1) return false;
   for (let i = 0; i < length; i++) {
-    if (prefix[8 + i] !== bytes[start + i]) return false;
+    if (prefix[PREFIX_NAME_START + i] !== bytes[start + i]) return false;
   }
   return true;
 }

@@ -126,6 +126,12 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     let turnCount = -1;
     try {
       while (!this.isClosed) {
+        // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
+        // read, and dropped, once everything is written: closing over it would reset the connection.
+        while (this.#state === "finishing") {
+          await new Promise<void>((resolve) => this.#resume = resolve);
+        }
+        if (this.isClosed) return;
         const buffer = readBuffers.take(size);
         const askedMs = performance.now();
         const count = await this.#conn.read(buffer);
@@ -305,6 +311,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     this.#state = "lingering";
     this.#lingerUntilMs = performance.now() + LINGER_MS;
     this.#scheduleBy(this.#lingerUntilMs);
+    this.wake();
     this.#conn.closeWrite().catch(() => this.close(this.#reason));
   }
 
