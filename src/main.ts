@@ -82,9 +82,7 @@ async function serve(args: ServeArgs): Promise<number> {
     printError(error.message);
     return FAILED;
   }
-  const code = await Promise.race([crashed, untilSignal().then(() => stop(pushd))]);
-  await flushLogs(FLUSH_MS);
-  return code;
+  return await Promise.race([crashed, untilSignal().then(() => stop(pushd))]);
 }
 
 /** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
@@ -310,4 +308,8 @@ function hostAndPort(hostname: string, port: number): string {
   return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const code = await main(Deno.args);
+  await flushLogs(FLUSH_MS);
+  Deno.exit(code);
+}
