@@ -40,6 +40,7 @@ export class Server implements ConnectionHost {
   readonly connections: Set<Connection> = new Set();
 
   #listeners: Deno.TcpListener[] = [];
+  #accepting: Promise<void>[] = [];
   #perAddress = new Map<string, number>();
   #refusing = 0;
   #stopping = false;
@@ -57,8 +58,14 @@ export class Server implements ConnectionHost {
   }
 
   /** Accepts from `listener` until it is closed. Never throws. */
-  async serve(listener: Deno.TcpListener): Promise<void> {
+  serve(listener: Deno.TcpListener): Promise<void> {
     this.#listeners.push(listener);
+    const accepting = this.#accept(listener);
+    this.#accepting.push(accepting);
+    return accepting;
+  }
+
+  async #accept(listener: Deno.TcpListener): Promise<void> {
     let delayMs = MIN_ACCEPT_DELAY_MS;
     while (!this.#stopping) {
       try {
@@ -158,6 +165,8 @@ export class Server implements ConnectionHost {
   async stop(drainTimeoutMs: number): Promise<number> {
     this.#stopping = true;
     for (const listener of this.#listeners) listener.close();
+    // The system closes a listener only when the accept under way is given up.
+    await Promise.all(this.#accepting);
     for (const connection of this.connections) connection.shutDown();
     if (this.connections.size > 0) {
       await new Promise<void>((resolve) => {
