@@ -62,7 +62,8 @@ async function serve(args: ServeArgs): Promise<number> {
     overrides: args.overrides,
   });
   if (!loaded.ok) {
-    for (const line of [...loaded.warnings, ...loaded.mistakes]) printError(line);
+    for (const warning of loaded.warnings) printError(`warning: ${warning}`);
+    for (const mistake of loaded.mistakes) printError(mistake);
     return WRONG;
   }
   try {
@@ -174,7 +175,8 @@ class Pushd {
     if (config.stats_listen_addr !== null) {
       const app = createStatsApp({
         snapshot: () => snapshot(server, node, startedMs),
-        conf: () => redact(config),
+        // What the server worked out by itself is shown as it is in force.
+        conf: () => ({ ...redact(config), node_id: node, max_connections: maxConnections }),
         readiness: () => {
           const draining = pushd?.isDraining ?? false;
           return { ready: !draining, failing: draining ? ["draining"] : [] };

@@ -1,7 +1,7 @@
 // How a server starts and ends as a process: signals, taken ports, pauses, clocks, closed pipes.
 
 import assert from "node:assert/strict";
-import { Client, errorLine, type Pushd, runPushd, startPushd } from "./harness.ts";
+import { Client, errorLine, type Pushd, runPushd, startPushd, within } from "./harness.ts";
 import { requireTool } from "./require.ts";
 
 const PUBLISHED = /^PUBLISHED (\d{16})$/;
@@ -14,6 +14,23 @@ async function connectBehind(pushd: Pushd, count: number): Promise<Client> {
   const text = "m".repeat(60_000);
   for (let i = 0; i < count; i++) await publisher.ask(`pub c ${i} ${text}`, PUBLISHED);
   return client;
+}
+
+/** Waits until nobody listens on the port; who still gets in at that moment is not served. */
+async function untilRefused(port: number): Promise<void> {
+  let isLate = false;
+  const trying = (async () => {
+    while (!isLate) {
+      try {
+        using conn = await Deno.connect({ hostname: "127.0.0.1", port });
+        assert.equal(await conn.read(new Uint8Array(1)), null);
+      } catch (error) {
+        if (error instanceof Deno.errors.ConnectionRefused) return;
+        if (!(error instanceof Deno.errors.ConnectionReset)) throw error;
+      }
+    }
+  })();
+  await within(() => "connections to be refused", trying, { onLate: () => isLate = true });
 }
 
 for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -32,7 +49,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     const lines = await busy.rest();
     assert.match(lines.pop() ?? "", errorLine("shutting-down"));
     for (const line of lines) assert.match(line, PUBLISHED);
-    await assert.rejects(Client.connect(pushd.port), Deno.errors.ConnectionRefused);
+    await untilRefused(pushd.port);
     for (let i = 0; i < 120; i++) {
       assert.ok((await behind.line()).split(" ")[3] === `${i}`, `message ${i} is missing`);
     }

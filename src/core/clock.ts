@@ -3,7 +3,7 @@
 const DIGITS = 16;
 const ZERO = 0x30;
 const NINE = 0x39;
-/** How far the fine-grained estimate may run from the wall clock before it is anchored anew, ms. */
+/** How far the fine-grained estimate may run ahead of the wall clock before it is anchored anew, ms. */
 const MAX_DRIFT_MS = 2;
 
 /** The two clocks of the machine; injected so that a test can set them back. */
@@ -75,12 +75,13 @@ export class Clock {
     const wallMs = this.#time.wallMs();
     const monoMs = this.#time.monoMs();
     const estimateMs = this.#anchorWallMs + (monoMs - this.#anchorMonoMs);
-    if (Math.abs(estimateMs - wallMs) > MAX_DRIFT_MS) {
+    // The wall clock is whole milliseconds: behind it, the estimate was anchored late in one.
+    if (estimateMs < wallMs || estimateMs > wallMs + MAX_DRIFT_MS) {
       this.#anchorWallMs = wallMs;
       this.#anchorMonoMs = monoMs;
       return wallMs * 1000;
     }
-    return Math.floor(Math.max(estimateMs, wallMs) * 1000);
+    return Math.floor(estimateMs * 1000);
   }
 
   #writeDigits(): void {

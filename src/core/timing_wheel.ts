@@ -1,5 +1,7 @@
 // One timing wheel for the deadlines of very many connections, driven by a single timer.
 
+import { setImmediate } from "node:timers";
+
 /**
  * What a wheel keeps: links in the entry itself, so that a deadline costs no allocation. An entry
  * belongs to one wheel at a time; `prev`, `next`, `slot` and `dueMs` are the wheel's to write.
@@ -31,7 +33,12 @@ export interface TimingWheelOptions {
   now?: () => number;
   /** For tests: stands for `setTimeout`; returns what takes the timer back. */
   setTimer?: (fn: () => void, delayMs: number) => () => void;
+  /** Runs its argument once waiting reads have been done. Default `setImmediate`. */
+  afterReads?: (fn: () => void) => void;
 }
+
+/** Ticks of grace in a row: a machine so loaded that each is late still has its deadlines. */
+const MAX_GRACE_TICKS = 20;
 
 /**
  * A hashed timing wheel (Varghese and Lauck, 1987, scheme 6): schedule and cancel are O(1), a tick
@@ -39,13 +46,16 @@ export interface TimingWheelOptions {
  *
  * After a stall (SIGSTOP, a suspended machine, a blocked loop) the deadlines that passed meanwhile say
  * nothing about the peers: what they sent still waits in the sockets. So the first tick after one judges
- * nobody; it lets the event loop turn for one more tick, in which waiting reads are done, and then judges.
+ * nobody; it lets the event loop turn for one more tick, in which waiting reads are done, and then
+ * judges. A tick of grace that comes late itself (stopped again, or one of many processes continued
+ * together) has let nobody read, and is followed by another, up to {@linkcode MAX_GRACE_TICKS}.
  */
 export class TimingWheel {
   readonly #tickMs: number;
   readonly #stallMs: number;
   readonly #now: () => number;
   readonly #setTimer: (fn: () => void, delayMs: number) => () => void;
+  readonly #afterReads: (fn: () => void) => void;
   readonly #heads: (WheelEntry | null)[];
   readonly #originMs: number;
   /** Number of the last tick that was carried out, counted from the origin. */
@@ -55,7 +65,8 @@ export class TimingWheel {
   #expectedMs = 0;
   /** The entry a running tick will look at next; `cancel` moves it on. */
   #cursor: WheelEntry | null = null;
-  #inGrace = false;
+  /** Ticks of grace given since the last stall that have not been followed by a judgement. */
+  #graceTicks = 0;
   #ticking = false;
   #clearTimer: (() => void) | null = null;
 
@@ -64,6 +75,7 @@ export class TimingWheel {
     this.#stallMs = options.stallMs ?? 1000;
     this.#now = options.now ?? (() => performance.now());
     this.#setTimer = options.setTimer ?? startTimer;
+    this.#afterReads = options.afterReads ?? ((fn) => void setImmediate(fn));
     this.#heads = new Array<WheelEntry | null>(options.slots ?? 512).fill(null);
     this.#originMs = this.#now();
   }
@@ -145,7 +157,7 @@ export class TimingWheel {
   #disarm(): void {
     this.#clearTimer?.();
     this.#clearTimer = null;
-    this.#inGrace = false;
+    this.#graceTicks = 0;
     this.#lateMs = 0;
   }
 
@@ -153,12 +165,21 @@ export class TimingWheel {
     this.#clearTimer = null;
     const nowMs = this.#now();
     this.#lateMs = Math.max(0, nowMs - this.#expectedMs);
-    if (this.#lateMs > this.#stallMs && !this.#inGrace) {
-      this.#inGrace = true;
+    const tooLateMs = this.#graceTicks === 0 ? this.#stallMs : this.#tickMs / 2;
+    if (this.#lateMs > tooLateMs && this.#graceTicks < MAX_GRACE_TICKS) {
+      this.#graceTicks++;
       this.#startTimer(nowMs, nowMs + this.#tickMs);
-      return;
+    } else if (this.#graceTicks > 0) {
+      this.#graceTicks = 0;
+      // Timers come before sockets in a round of the event loop.
+      this.#ticking = true;
+      this.#afterReads(() => this.#judge(this.#now()));
+    } else {
+      this.#judge(nowMs);
     }
-    this.#inGrace = false;
+  };
+
+  #judge(nowMs: number): void {
     this.#ticking = true;
     try {
       this.#advance(nowMs);
@@ -168,7 +189,7 @@ export class TimingWheel {
       if (this.#size === 0) this.#disarm();
       else this.#arm();
     }
-  };
+  }
 
   #advance(nowMs: number): void {
     const from = this.#tick + 1;

@@ -32,6 +32,7 @@ class FakeTime {
         this.started++;
         return () => this.timers = this.timers.filter((other) => other !== timer);
       },
+      afterReads: (fn) => fn(),
       ...options,
     });
   }
@@ -200,14 +201,35 @@ Deno.test("wheel: after a stall nobody is judged before the event loop has turne
   assert.equal(cut, true);
 });
 
-Deno.test("wheel: one stall is one grace period; a loop that is always late does not spare anybody for ever", () => {
+Deno.test("wheel: grace that comes late is given again; a loop that is always late does not spare anybody for ever", () => {
   const time = new FakeTime();
   const wheel = time.wheel();
   const entry = new Entry();
   wheel.schedule(entry, 100);
   time.stall(5000);
-  time.stall(5000);
+  time.stall(160);
+  assert.equal(entry.firedAt.length, 0, "stopped again: nobody could read");
+  for (let i = 0; i < 25; i++) time.stall(160);
   assert.equal(entry.firedAt.length, 1);
+});
+
+Deno.test("wheel: after the grace, what waits to be read comes before the judgement", () => {
+  const time = new FakeTime();
+  let judge: (() => void) | null = null;
+  const wheel = time.wheel({ afterReads: (fn) => judge = fn });
+  const entry = new Entry();
+  wheel.schedule(entry, 100);
+  time.stall(5000);
+  time.pass(100);
+  assert.equal(entry.firedAt.length, 0);
+  // What is scheduled meanwhile waits for the same.
+  const other = new Entry();
+  wheel.schedule(other, time.nowMs + 50);
+  assert.ok(judge !== null);
+  (judge as () => void)();
+  assert.equal(entry.firedAt.length, 1);
+  time.pass(200);
+  assert.equal(other.firedAt.length, 1);
 });
 
 Deno.test("wheel: an empty wheel that is used again later starts from there", () => {
