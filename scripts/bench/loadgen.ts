@@ -70,8 +70,9 @@ export class LoadgenError extends Error {
 }
 
 export async function findCompiler(): Promise<string | null> {
-  for (const name of [Deno.env.get("CC") ?? "", "cc", "gcc", "clang"]) {
-    const path = name.includes("/") ? name : name === "" ? null : await findProgram(name);
+  const named = Deno.env.get("CC");
+  for (const name of named ? [named] : ["cc", "gcc", "clang"]) {
+    const path = await findProgram(name);
     if (path !== null) return path;
   }
   return null;
@@ -90,8 +91,10 @@ export class Loadgen {
     const compiler = await findCompiler();
     if (compiler === null) {
       throw new CompileError(
-        "the load generator is written in C and no compiler was found: apt-get install gcc libc6-dev, " +
-          "or name one in CC",
+        `the load generator is written in C, and ${
+          Deno.env.get("CC") || "a compiler"
+        } was not found: ` +
+          "apt-get install gcc libc6-dev, or name a compiler in CC",
       );
     }
     const path = `${folder}/loadgen`;

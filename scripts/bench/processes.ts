@@ -74,12 +74,11 @@ function signal(child: Deno.ChildProcess, name: Deno.Signal): void {
   }
 }
 
-/** Where a program is, or null. Debian keeps servers where a user's PATH may not look. */
+/** Where a program is, by name or path, or null. Debian keeps servers where a user's PATH may not look. */
 export async function findProgram(name: string): Promise<string | null> {
   const folders = (Deno.env.get("PATH") ?? "").split(":").concat("/usr/local/sbin", "/usr/sbin");
-  for (const folder of folders) {
-    if (folder === "") continue;
-    const path = `${folder}/${name}`;
+  const paths = folders.filter((folder) => folder !== "").map((folder) => `${folder}/${name}`);
+  for (const path of name.includes("/") ? [name] : paths) {
     const info = await Deno.stat(path).catch(() => null);
     if (info?.isFile && ((info.mode ?? 0) & 0o111) !== 0) return path;
   }

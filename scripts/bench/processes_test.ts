@@ -28,5 +28,7 @@ Deno.test("Processes: stop ends what was started, and nothing starts after it", 
 
 Deno.test("findProgram: a program on PATH, and null for what is not there", async () => {
   assert.match(await findProgram("sh") ?? "", /\/sh$/);
+  assert.equal(await findProgram("/bin/sh"), "/bin/sh");
+  assert.equal(await findProgram("/no/such/program"), null);
   assert.equal(await findProgram("no-such-program-anywhere"), null);
 });

@@ -123,7 +123,6 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   async run(): Promise<void> {
     const { turn } = this.#host;
     let size = FIRST_READ_BYTES;
-    let turnCount = -1;
     try {
       while (!this.isClosed) {
         // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
@@ -144,13 +143,10 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
         size = count === buffer.length
           ? this.#maxReadBytes()
           : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
-        // A flood is read in one microtask after the other; once a turn must do, and others' sockets
-        // have to be looked at meanwhile.
-        if (
-          nowMs - askedMs < AT_ONCE_MS && (turn.count === turnCount || isPollDue(nowMs))
-        ) await nextTurn();
+        // A flood is read in one microtask after the other: the turn must end now and then, and the
+        // sockets of others have to be looked at.
+        if (nowMs - askedMs < AT_ONCE_MS && isPollDue(nowMs)) await nextTurn();
         while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
-        turnCount = turn.count;
         const channel = this.#requests.lastChannel;
         if (channel !== null) await holdBack(channel, count, () => this.#state === "open");
         await this.#serve(buffer.subarray(0, count));
