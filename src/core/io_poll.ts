@@ -2,6 +2,7 @@
 
 /** How long the event loop may go round under load without looking at its sockets, ms. */
 const MAX_UNPOLLED_MS = 4;
+const BYTE = new Uint8Array(1);
 
 /**
  * While there is always something ready to run, the runtime (tokio) looks for news from its sockets
@@ -16,6 +17,7 @@ export class IoPoll {
   #byte = new Uint8Array(1);
   #running: Promise<void> | null = null;
   #lastMs = 0;
+  #isBroken = false;
 
   private constructor(out: Deno.TcpConn, into: Deno.TcpConn) {
     this.#out = out;
@@ -43,10 +45,13 @@ export class IoPoll {
 
   /** Whether sockets were last looked at too long ago, as far as this knows. */
   isDue(nowMs: number): boolean {
-    return nowMs - this.#lastMs >= MAX_UNPOLLED_MS;
+    return nowMs - this.#lastMs >= MAX_UNPOLLED_MS && !this.#isBroken;
   }
 
-  /** Resolves once the runtime has looked at its sockets. Callers at the same time share one look. */
+  /**
+   * Resolves once the runtime has looked at its sockets; never rejects. Callers at the same time
+   * share one look.
+   */
   run(): Promise<void> {
     return this.#running ??= this.#look();
   }
@@ -54,9 +59,11 @@ export class IoPoll {
   async #look(): Promise<void> {
     try {
       // The read first, so that it has to wait.
-      const read = this.#in.read(this.#byte);
-      await this.#out.write(this.#byte);
-      await read;
+      const [count] = await Promise.all([this.#in.read(this.#byte), this.#out.write(BYTE)]);
+      if (count === null) this.#isBroken = true;
+    } catch {
+      // Somebody closed the connection from outside: without it the server is only less fair.
+      this.#isBroken = true;
     } finally {
       this.#lastMs = performance.now();
       this.#running = null;
