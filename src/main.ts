@@ -9,7 +9,7 @@ import type { Config } from "./config/schema.ts";
 import type { ListenAddr } from "./config/values.ts";
 import { Clock } from "./core/clock.ts";
 import { IoPoll } from "./core/io_poll.ts";
-import { configureLogging, flushLogs, getLogger } from "./core/logger.ts";
+import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts";
 import { openFileLimit } from "./core/open_files.ts";
 import { somaxconn } from "./core/somaxconn.ts";
 import { setCrashHook, spawn } from "./core/spawn.ts";
@@ -83,6 +83,7 @@ async function serve(args: ServeArgs): Promise<number> {
     printError(error.message);
     return FAILED;
   }
+  listenToSignals();
   return await Promise.race([crashed, untilSignal().then(() => stop(pushd))]);
 }
 
@@ -99,6 +100,16 @@ function untilSignal(): Promise<void> {
     Deno.addSignalListener("SIGINT", onSignal);
     Deno.addSignalListener("SIGTERM", onSignal);
   });
+}
+
+/** The other signals: SIGUSR1 goes on in a new log file; what comes later must at least not kill. */
+function listenToSignals(): void {
+  Deno.addSignalListener("SIGUSR1", reopen);
+  for (const [signal, what] of [["SIGHUP", "reload"], ["SIGUSR2", "lame duck"]] as const) {
+    Deno.addSignalListener(signal, () => {
+      log.warn("signal ignored: its work is not yet in this version", { signal, work: what });
+    });
+  }
 }
 
 async function stop(pushd: Pushd): Promise<number> {

@@ -118,6 +118,17 @@ Deno.test("Ctrl-C that comes twice in one moment is one", async () => {
   assert.deepEqual(await pushd.ended(), { code: 0, signal: null });
 });
 
+Deno.test("signals whose work comes later end nothing", async () => {
+  await using pushd = await startPushd();
+  for (const signal of ["SIGHUP", "SIGUSR2"] as const) {
+    pushd.signal(signal);
+    await pushd.waitForLog(new RegExp(` WARN .* signal=${signal} `));
+  }
+  pushd.signal("SIGUSR1");
+  using client = await Client.connect(pushd.port);
+  await client.ask("ping", "PONG");
+});
+
 Deno.test("a taken port: one line with the key and the address, exit 1, nothing left", async () => {
   await using pushd = await startPushd();
   for (
