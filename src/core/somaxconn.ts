@@ -1,5 +1,8 @@
 // The kernel's bound of a listen backlog.
 
+/** Where Linux and macOS have it; a path, because it is often not on the one of an ordinary user. */
+const SYSCTL = "/usr/sbin/sysctl";
+
 /**
  * `net.core.somaxconn` (Linux) or `kern.ipc.somaxconn` (macOS), as `sysctl` tells; undefined where
  * it cannot be asked. (Reading /proc would need every permission there is.)
@@ -7,7 +10,7 @@
 export async function somaxconn(): Promise<number | undefined> {
   const name = Deno.build.os === "darwin" ? "kern.ipc.somaxconn" : "net.core.somaxconn";
   try {
-    const { success, stdout } = await new Deno.Command("sysctl", {
+    const { success, stdout } = await new Deno.Command(SYSCTL, {
       args: ["-n", name],
       stdin: "null",
       stdout: "piped",
@@ -16,7 +19,7 @@ export async function somaxconn(): Promise<number | undefined> {
     const answer = new TextDecoder().decode(stdout).trim();
     return success && /^[0-9]+$/.test(answer) ? Number(answer) : undefined;
   } catch {
-    // No sysctl on the path: then nothing is said about it.
+    // No sysctl here: then nothing is said about it.
     return undefined;
   }
 }
