@@ -64,7 +64,6 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   readonly session: Session;
   readonly connectedAtMs: number = performance.now();
   readonly writer: Writer;
-  bytesIn = 0;
 
   #host: ConnectionHost;
   #conn: Deno.Conn;
@@ -128,7 +127,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
         // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
         // read, and dropped, once everything is written: closing over it would reset the connection.
         while (this.#state === "finishing") {
-          await new Promise<void>((resolve) => this.#resume = resolve);
+          await this.#woken();
         }
         if (this.isClosed) return;
         const buffer = readBuffers.take(size);
@@ -137,7 +136,6 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
         if (count === null) break;
         const nowMs = this.#lastReadMs = performance.now();
         this.#noted = false;
-        this.bytesIn += count;
         this.#host.counters.bytesIn += count;
         this.#isServing = true;
         size = count === buffer.length
@@ -187,11 +185,14 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   async #unblocked(): Promise<void> {
-    while (this.#isBlocked()) {
-      await new Promise<void>((resolve) => this.#resume = resolve);
-    }
+    while (this.#isBlocked()) await this.#woken();
     // We did not read: the client was not silent.
     this.#lastReadMs = performance.now();
+  }
+
+  /** Resolves at the next {@link wake} that nothing blocks. */
+  #woken(): Promise<void> {
+    return new Promise((resolve) => this.#resume = resolve);
   }
 
   /** Continues reading, unless something still blocks it. */

@@ -93,17 +93,19 @@ export class Requests implements ParserEvents {
     counters.commands.pub++;
     try {
       if (this.needsAuth) throw needAuth("pub");
-      let channel = this.lastChannel;
+      let channel: Channel | null | undefined = this.lastChannel;
       if (
         channel === null || channel.forgotten || channel.app !== session.app ||
         !channel.isNamed(bytes, nameStart, nameEnd)
       ) {
-        checkName(bytes, nameStart, nameEnd, "channel");
-        checkMessage(bytes, nameEnd + 1, end, utf8);
-        channel = this.lastChannel = engine.channelFor(session, bytes, nameStart, nameEnd);
-      } else {
-        checkMessage(bytes, nameEnd + 1, end, utf8);
+        // The name of a channel that is known has been checked.
+        channel = session.app.find(bytes, nameStart, nameEnd);
+        if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
       }
+      checkMessage(bytes, nameEnd + 1, end, utf8);
+      // Made for a message that is good, and not before.
+      channel ??= engine.channelFor(session, bytes, nameStart, nameEnd);
+      this.lastChannel = channel;
       engine.publish(session, channel, bytes, nameEnd + 1, end);
       writer.queuePublished(engine.timestampDigits);
     } catch (error) {
