@@ -13,7 +13,7 @@ const ARROWS: Record<string, readonly string[]> = {
   config: ["core"],
   proto: ["core"],
   engine: ["core", "proto"],
-  storage: ["core", "engine/ports"],
+  storage: ["core", "engine/ports", "proto"],
   s2s: ["core", "engine/ports", "proto"],
   serv: ["core", "engine", "proto"],
   web: ["core", "engine", "proto", "serv"],

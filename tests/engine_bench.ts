@@ -5,7 +5,7 @@ import type { PooledBuffer } from "../src/core/buffer_pool.ts";
 import { Clock, type TimeSource } from "../src/core/clock.ts";
 import { Turn } from "../src/core/turn.ts";
 import { Engine, type EngineOptions } from "../src/engine/engine.ts";
-import type { Subscriber } from "../src/engine/ports.ts";
+import type { Subscriber } from "../src/engine/ports/subscriber.ts";
 import type { Session } from "../src/engine/session.ts";
 import { decodeUtf8, encodeUtf8 } from "../src/proto/bytes.ts";
 

@@ -14,7 +14,7 @@ import {
   writeMessageLine,
 } from "../proto/encoder.ts";
 import type { ChannelHistory } from "./channel_history.ts";
-import type { Follower } from "./ports.ts";
+import type { Follower } from "./ports/subscriber.ts";
 
 /** A batch grows no larger (a message that is larger goes alone); a full one is handed out at once. */
 const MAX_BATCH_BYTES = 256 * 1024;

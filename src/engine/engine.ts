@@ -9,7 +9,7 @@ import { checkName, nameBytes } from "../proto/names.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import { App } from "./channel_table.ts";
 import { HistoryCache, type HistoryLimits } from "./history_cache.ts";
-import type { Subscriber } from "./ports.ts";
+import type { Subscriber } from "./ports/subscriber.ts";
 import { Replay, type ReplayHost } from "./replay.ts";
 import { Session } from "./session.ts";
 

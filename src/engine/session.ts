@@ -3,7 +3,7 @@
 import type { Form } from "../proto/encoder.ts";
 import type { App } from "./channel_table.ts";
 import type { Channel, Subscription } from "./channel.ts";
-import type { Subscriber } from "./ports.ts";
+import type { Subscriber } from "./ports/subscriber.ts";
 import type { Replay } from "./replay.ts";
 
 /** State of one connection. The engine changes its subscriptions, the auth commands its identity. */

@@ -6,7 +6,7 @@ import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
 import { isPollDue, nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
-import type { Subscriber } from "../engine/ports.ts";
+import type { Subscriber } from "../engine/ports/subscriber.ts";
 import type { Session } from "../engine/session.ts";
 import type { ErrorCode } from "../proto/errors.ts";
 import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";

@@ -1,7 +1,7 @@
 // How fast publishers are read: a budget per turn, and a wait for subscribers that are behind.
 
 import assert from "node:assert/strict";
-import type { Subscriber } from "../engine/ports.ts";
+import type { Subscriber } from "../engine/ports/subscriber.ts";
 import { Channel } from "../engine/channel.ts";
 import { holdBack, ReadBudget } from "./pace.ts";
 

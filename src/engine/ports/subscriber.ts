@@ -1,7 +1,7 @@
-// The engine's seams: what it asks of the parts around it.
+// A client as the engine sees it: the seam between the engine and every door.
 
-import type { PooledBuffer } from "../core/buffer_pool.ts";
-import type { Form } from "../proto/encoder.ts";
+import type { PooledBuffer } from "../../core/buffer_pool.ts";
+import type { Form } from "../../proto/encoder.ts";
 
 /** A client's outgoing side, as the engine sees it. Implemented by every door. */
 export interface Subscriber {
