@@ -106,7 +106,7 @@ Deno.test("arrows: in real files, also ones that nothing imports", async () => {
   const good = {
     "src/engine/ports.ts": "export interface Store { close(): void }\n",
     "src/storage/memory.ts":
-      'import type { Store } from "../engine/ports/subscriber.ts";\nexport let s: Store;\n',
+      'import type { Store } from "../engine/ports.ts";\nexport let s: Store;\n',
   };
   assert.deepEqual(await faultsOfTree(good), []);
   const turned = await faultsOfTree({
