@@ -9,6 +9,10 @@ import { fileURLToPath, pathToFileURL } from "node:url";
  */
 const ARROWS: Record<string, readonly string[]> = {
   main: ["*"],
+  pushd: ["*"],
+  open_storage: ["*"],
+  tools: ["*"],
+  start_error: [],
   core: [],
   config: ["core"],
   proto: ["core"],
@@ -18,7 +22,7 @@ const ARROWS: Record<string, readonly string[]> = {
   serv: ["core", "engine", "proto"],
   web: ["core", "engine", "proto", "serv"],
   stats: ["core", "engine"],
-  cli: ["core", "config", "proto"],
+  cli: ["core", "config", "engine/ports", "proto"],
 };
 
 /** The part of `deno info --json` that is looked at. */

@@ -76,15 +76,17 @@ A key that is given twice is a mistake, also where one of the two is in quotes. 
 
     pushd [serve] [--conf FILE] [--level debug|info|warn|error] [--log FILE|stdout] [--log-format text|json]
     pushd check-config [FILE]
+    pushd backup FILE [--conf FILE]
+    pushd storage export|import [--conf FILE]
     pushd --version
     pushd --help
 
-\`-v\` and \`-h\` are short for the last two. The single-dash forms of the original (\`-conf FILE\`, \`-level debug\`, \`-log FILE\`) work too. The log goes to standard output, at level \`info\`, as text, unless these options say otherwise.
+\`-v\` and \`-h\` are short for the last two. The single-dash forms of the original (\`-conf FILE\`, \`-level debug\`, \`-log FILE\`) work too. The log goes to standard output, at level \`info\`, as text, unless these options say otherwise. \`backup\` and \`storage\` work on the history that the configuration names; [operations.md](operations.md) has examples.
 
 | exit code | meaning |
 | --------- | ------- |
 | 0 | done; also an orderly stop of the server, by Ctrl-C or \`SIGTERM\` |
-| 1 | failed, such as an address that cannot be listened on |
+| 1 | failed, such as an address that cannot be listened on, or messages that were acknowledged and could not be stored at the stop |
 | 2 | called or configured wrongly |
 
 ## Keys

@@ -7,6 +7,7 @@ import { runningTasks } from "../src/core/spawn.ts";
 import { Turn } from "../src/core/turn.ts";
 import { Auth, type AuthOptions } from "../src/engine/auth.ts";
 import { Engine, type EngineOptions } from "../src/engine/engine.ts";
+import { MemoryTokenStore } from "../src/storage/memory_tokens.ts";
 import type { ServLimits } from "../src/serv/limits.ts";
 import { Server } from "../src/serv/server.ts";
 import { goRound, pastTurnTimer } from "./go_round.ts";
@@ -53,6 +54,7 @@ export class Door implements AsyncDisposable {
         ...engine,
       }),
       auth: new Auth({
+        tokens: new MemoryTokenStore(),
         required: false,
         apps: APPS,
         tokenTtlMs: 600_000,

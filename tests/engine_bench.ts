@@ -4,7 +4,12 @@ import assert from "node:assert/strict";
 import type { PooledBuffer } from "../src/core/buffer_pool.ts";
 import { Clock, type TimeSource } from "../src/core/clock.ts";
 import { Turn } from "../src/core/turn.ts";
-import { Engine, type EngineOptions } from "../src/engine/engine.ts";
+import {
+  Engine,
+  type EngineOptions,
+  type HistoryPage,
+  type ReplayStart,
+} from "../src/engine/engine.ts";
 import type { Subscriber } from "../src/engine/ports/subscriber.ts";
 import type { Session } from "../src/engine/session.ts";
 import { decodeUtf8, encodeUtf8 } from "../src/proto/bytes.ts";
@@ -57,6 +62,8 @@ export class Client implements Subscriber {
     return 0;
   }
 
+  caughtUp(): void {}
+
   cutOff(): void {
     this.isCut = true;
   }
@@ -87,9 +94,25 @@ export class Client implements Subscriber {
   }
 }
 
+/** An engine without a store: memory answers at once. */
+export class MemoryEngine extends Engine {
+  override history(...args: Parameters<Engine["history"]>): HistoryPage {
+    return atOnce(super.history(...args));
+  }
+
+  override subscribeFrom(...args: Parameters<Engine["subscribeFrom"]>): ReplayStart | undefined {
+    return atOnce(super.subscribeFrom(...args));
+  }
+}
+
+function atOnce<T>(answer: T | Promise<T>): T {
+  assert.ok(!(answer instanceof Promise), "the answer was to come at once");
+  return answer;
+}
+
 /** An engine, and what a test does with it. */
 export interface Bench {
-  engine: Engine;
+  engine: MemoryEngine;
   time: FakeTime;
   open(client?: Client): Session;
   pub(session: Session, channel: string, msg: string): number;
@@ -98,7 +121,7 @@ export interface Bench {
 /** An engine that keeps everything, unless told otherwise. */
 export function bench(options: Partial<EngineOptions> = {}): Bench {
   const time = new FakeTime();
-  const engine = new Engine({
+  const engine = new MemoryEngine({
     clock: new Clock(time),
     turn: new Turn(),
     node: "node-1",

@@ -63,14 +63,19 @@ export function pushdEnv(more: Record<string, string> = {}): Record<string, stri
   return { ...Object.fromEntries(own), NO_COLOR: "1", ...more };
 }
 
-function commandOf(words: readonly string[], options: PushdOptions, cwd: string): Deno.Command {
+function commandOf(
+  words: readonly string[],
+  options: PushdOptions,
+  cwd: string,
+  hasInput = false,
+): Deno.Command {
   const [program, ...args] = [...options.prefix ?? [], ...pushdCommand(), ...words];
   return new Deno.Command(program, {
     args,
     cwd: options.cwd ?? cwd,
     clearEnv: true,
     env: pushdEnv(options.env),
-    stdin: "null",
+    stdin: hasInput ? "piped" : "null",
     stdout: "piped",
     stderr: "piped",
   });
@@ -82,13 +87,16 @@ function commandOf(words: readonly string[], options: PushdOptions, cwd: string)
  */
 export async function runPushd(
   args: readonly string[],
-  options: Omit<PushdOptions, "config" | "args"> = {},
+  options: Omit<PushdOptions, "config" | "args"> & { stdin?: string } = {},
 ): Promise<Run> {
   const folder = await Deno.makeTempDir({ prefix: "pushd-run-" });
   try {
-    const child = commandOf(args, options, folder).spawn();
+    const child = commandOf(args, options, folder, options.stdin !== undefined).spawn();
     running.add(child);
     const output = child.output();
+    if (options.stdin !== undefined) {
+      await new Blob([options.stdin]).stream().pipeTo(child.stdin);
+    }
     const { code, signal, stdout, stderr } = await within(
       () => `pushd ${args.join(" ")} to end`,
       output,

@@ -62,7 +62,7 @@ interface Block {
 const PRINTED =
   /^(SUBSCRIBED|ALREADY SUBSCRIBED|UNSUBSCRIBED|NOT SUBSCRIBED|PUBLISHED|MESSAGE|EVENT|HISTORY|TOKEN|AUTHENTICATED|HELLO|PONG|HELP|BYE|ERROR|NOTE|RECONNECT|Trying|Connected to)( |$)/;
 /** Programs that a transcript may run. */
-const PROGRAMS = /^(curl|echo|nc|printf) /;
+const PROGRAMS = /^(?:[A-Z_]+=\S+ )*(curl|echo|nc|printf|pushd) /;
 
 /** Takes the transcripts out of a document in Markdown. */
 export function readTranscripts(markdown: string): Transcripts {
@@ -175,6 +175,9 @@ export interface Stage {
   port: number;
   statsPort: number;
   open: OpenTerminal;
+  /** Where commands run, and the folder in which they find `pushd`. */
+  cwd?: string;
+  bin?: string;
 }
 
 /** Replays what a document shows of one server. Throws where it shows something else than happens. */
@@ -261,6 +264,8 @@ async function replayCommand(
   const command = mapPorts(placeholders.fill(step.command), stage);
   const child = new Deno.Command("sh", {
     args: ["-c", `exec 2>&1\n${command}`],
+    cwd: stage.cwd,
+    env: stage.bin === undefined ? {} : { PATH: `${stage.bin}:${Deno.env.get("PATH") ?? ""}` },
     stdin: "null",
     stdout: "piped",
   }).spawn();

@@ -169,7 +169,9 @@ Deno.test("where history turns live nothing is lost and nothing comes twice", as
 });
 
 Deno.test("PARTIAL says that messages after the timestamp may be gone", async () => {
-  await using pushd = await startPushd({ config: { max_cache_msgs_every_channel: 10 } });
+  await using pushd = await startPushd({
+    config: { msg_storage: "memory", max_cache_msgs_every_channel: 10 },
+  });
   using client = await Client.connect(pushd.port);
   using subscriber = await Client.connect(pushd.port);
   const times: number[] = [];
@@ -206,7 +208,9 @@ Deno.test("PARTIAL says that messages after the timestamp may be gone", async ()
 });
 
 Deno.test("PARTIAL where a whole channel was forgotten", async () => {
-  await using pushd = await startPushd({ config: { pubsub_channel_max_items: 5 } });
+  await using pushd = await startPushd({
+    config: { msg_storage: "memory", pubsub_channel_max_items: 5 },
+  });
   using client = await Client.connect(pushd.port);
   const [ts] = await publish(client, "c0", ["x"]);
   for (const i of numbers(20)) await publish(client, `other${i}`, ["x"]);

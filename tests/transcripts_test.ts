@@ -1,7 +1,7 @@
 // Every transcript in the documents is what really happens.
 
 import assert from "node:assert/strict";
-import { startPushd } from "./harness.ts";
+import { pushdCommand, startPushd } from "./harness.ts";
 import { openTcpTerminal } from "./harness_terminal.ts";
 import { readTranscripts, replay, type Transcripts } from "./harness_transcript.ts";
 import { requireTool } from "./require.ts";
@@ -24,9 +24,19 @@ async function replayAll({ scenes, strays }: Transcripts): Promise<void> {
         PUSHD_STATS_LISTEN_ADDR: "127.0.0.1:0",
       },
     });
-    const { port, statsPort } = pushd;
-    await replay(scene, { port, statsPort, open: openTcpTerminal });
+    const { port, statsPort, folder: cwd } = pushd;
+    const bin = await makeBin(cwd);
+    await replay(scene, { port, statsPort, open: openTcpTerminal, cwd, bin });
   }
+}
+
+/** A folder with a program `pushd` as documents call it. */
+async function makeBin(folder: string): Promise<string> {
+  const bin = `${folder}/bin`;
+  await Deno.mkdir(bin);
+  const command = pushdCommand().map((word) => `'${word}'`).join(" ");
+  await Deno.writeTextFile(`${bin}/pushd`, `#!/bin/sh\nexec ${command} "$@"\n`, { mode: 0o755 });
+  return bin;
 }
 
 const documents = [

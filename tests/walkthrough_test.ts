@@ -36,6 +36,7 @@ Deno.test({
     const readme = await Deno.readTextFile(new URL("README.md", ROOT));
     const [, start] = /^ {4}(npx .* task start)$/m.exec(readme) ??
       assert.fail("the README does not say how to start a server");
+    const folder = await Deno.makeTempDir({ prefix: "pushd-first-" });
     // A process group of its own, as npx does not pass signals on.
     const child = new Deno.Command("setsid", {
       args: ["sh", "-c", `exec 2>&1; ${start}`],
@@ -44,6 +45,7 @@ Deno.test({
       env: pushdEnv({
         PUSHD_TCP_LISTEN_ADDR: "127.0.0.1:0",
         PUSHD_STATS_LISTEN_ADDR: "127.0.0.1:0",
+        PUSHD_SQLITE_PATH: `${folder}/pushd.db`,
       }),
       stdout: "piped",
     }).spawn();
@@ -65,6 +67,7 @@ Deno.test({
       await new Deno.Command("kill", { args: ["-TERM", "--", `-${child.pid}`] }).output();
       await child.status;
       await reading;
+      await Deno.remove(folder, { recursive: true });
     }
     assert.match(log, / stopped\n/);
   },

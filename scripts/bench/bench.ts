@@ -1,10 +1,11 @@
 // A benchmark under way: the runs of each row on the servers that are up, and what went wrong in them.
 
 import { faultsOf, type Loadgen, type Protocol, type Run, type RunOptions } from "./loadgen.ts";
-import { MAX_OTHER_CPU, medianLatencies, reportRow } from "./report.ts";
+import { medianLatencies, reportRow } from "./report.ts";
 import type { LatencyReport, RowReport } from "./report.ts";
 import { type Row, rowTitle } from "./rows.ts";
 import type { Server } from "./servers.ts";
+import { inTurns, leastDisturbed } from "./turns.ts";
 
 export interface Settings {
   rounds: number;
@@ -15,8 +16,6 @@ export interface Settings {
   retries: number;
 }
 
-/** Whatever disturbed a run is given some time to end. */
-const RETRY_AFTER_MS = 1000;
 /** The best of so many is the ceiling: what disturbs a run can only make it slower. */
 const CEILING_RUNS = 3;
 
@@ -51,19 +50,15 @@ export class Bench {
     return report;
   }
 
-  /** Every round takes the servers in turns, so that a disturbance does not hit one of them alone. */
   async #rounds(row: Row, rate?: number): Promise<Map<Protocol, Run[]>> {
-    const runs = new Map(this.servers.map(({ protocol }) => [protocol, [] as Run[]]));
     const { rounds, seconds, warmupSeconds } = this.settings;
-    for (let round = 1; round <= rounds; round++) {
-      for (const { protocol, version, port, process: { pid } } of this.servers) {
-        progress(`${rowTitle(row)}: round ${round}, ${protocol}`);
-        const server = { port, pid };
-        const options = { protocol, row, seconds, warmupSeconds, rate, server };
-        runs.get(protocol)?.push(await this.#run(options, version));
-      }
-    }
-    return runs;
+    const runs = await inTurns(this.servers, rounds, (contender, round) => {
+      const { protocol, version, port, process: { pid } } = contender;
+      progress(`${rowTitle(row)}: round ${round}, ${protocol}`);
+      const server = { port, pid };
+      return this.#run({ protocol, row, seconds, warmupSeconds, rate, server }, version);
+    });
+    return new Map([...runs].map(([{ protocol }, list]) => [protocol, list]));
   }
 
   async #ceiling(protocol: Protocol, row: Row): Promise<number> {
@@ -76,19 +71,13 @@ export class Bench {
     return Math.max(...figures);
   }
 
-  /** Of several tries the least disturbed: chosen by what other processes did, never by the figure. */
-  async #run(options: RunOptions, serverName: string): Promise<Run> {
-    let best: Run | null = null;
-    for (let i = 0; i <= this.settings.retries; i++) {
-      if (best !== null) await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
+  #run(options: RunOptions, serverName: string): Promise<Run> {
+    return leastDisturbed(this.settings.retries, async () => {
       const run = await this.loadgen.run(options);
       const faults = faultsOf(run);
       if (faults !== "") this.faults.push(`${serverName}, ${rowTitle(options.row)}: ${faults}`);
-      if (best === null || run.other_cpu < best.other_cpu) best = run;
-      if (best.other_cpu <= MAX_OTHER_CPU) break;
-    }
-    if (best === null) throw new RangeError("retries must not be negative");
-    return best;
+      return run;
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 // Compiles the load generator and runs it.
 
-import { findProgram, Processes } from "./processes.ts";
+import { compile } from "./compile.ts";
+import type { Processes } from "./processes.ts";
 import type { Row } from "./rows.ts";
 
 export const PROTOCOLS = ["pushd", "nats", "redis"] as const;
@@ -59,53 +60,18 @@ export interface RunOptions {
   extra?: string[];
 }
 
-/** No C compiler, or it failed; the message says what to do. */
-export class CompileError extends Error {
-  override readonly name = "CompileError";
-}
-
 /** The generator could not run to its end. */
 export class LoadgenError extends Error {
   override readonly name = "LoadgenError";
 }
 
-export async function findCompiler(): Promise<string | null> {
-  const named = Deno.env.get("CC");
-  for (const name of named ? [named] : ["cc", "gcc", "clang"]) {
-    const path = await findProgram(name);
-    if (path !== null) return path;
-  }
-  return null;
-}
-
 export class Loadgen {
   private constructor(readonly path: string, readonly processes: Processes) {}
 
-  /** Compiles into the folder. Throws a {@link CompileError}. */
+  /** Compiles into the folder. Throws a `CompileError`. */
   static async compile(folder: string, processes: Processes): Promise<Loadgen> {
-    if (Deno.build.os !== "linux") {
-      throw new CompileError(
-        `the load generator uses epoll and so needs Linux, not ${Deno.build.os}`,
-      );
-    }
-    const compiler = await findCompiler();
-    if (compiler === null) {
-      throw new CompileError(
-        `the load generator is written in C, and ${
-          Deno.env.get("CC") || "a compiler"
-        } was not found: ` +
-          "apt-get install gcc libc6-dev, or name a compiler in CC",
-      );
-    }
-    const path = `${folder}/loadgen`;
-    const sources = ["loadgen.c", "drive.c", "null_server.c"].map((name) =>
-      new URL(name, import.meta.url).pathname
-    );
-    const args = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", path, ...sources];
-    const { success, stderr } = await processes.run(compiler, args);
-    if (!success) {
-      throw new CompileError(`${compiler} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
-    }
+    const sources = ["loadgen.c", "drive.c", "null_server.c"];
+    const path = await compile("loadgen", sources, folder, processes);
     return new Loadgen(path, processes);
   }
 

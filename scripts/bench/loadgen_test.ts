@@ -1,14 +1,8 @@
 // Whether the generator sees what goes wrong: its null server loses, repeats, swaps or changes a message on purpose.
 
 import assert from "node:assert/strict";
-import {
-  faultsOf,
-  findCompiler,
-  Loadgen,
-  PROTOCOLS,
-  type Run,
-  type RunOptions,
-} from "./loadgen.ts";
+import { findCompiler } from "./compile.ts";
+import { faultsOf, Loadgen, PROTOCOLS, type Run, type RunOptions } from "./loadgen.ts";
 import { Processes } from "./processes.ts";
 import { parseRow } from "./rows.ts";
 

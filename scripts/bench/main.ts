@@ -2,12 +2,19 @@
 // deno-lint-ignore-file no-console
 
 import { parseArgs } from "node:util";
+import { Asker } from "./asker.ts";
 import { Bench, progress, type Settings } from "./bench.ts";
-import { CompileError, Loadgen, LoadgenError, type Protocol, PROTOCOLS } from "./loadgen.ts";
+import { CompileError } from "./compile.ts";
+import { DiskError, diskLine, makeFolder } from "./disk.ts";
+import { type AskReport, formatAnswers, formatWriting } from "./kept_report.ts";
+import { reportWriting, type WritingReport } from "./kept_report.ts";
+import { KeptRows, WRITING_ROW } from "./kept_rows.ts";
+import { KeptServers } from "./kept_servers.ts";
+import { Loadgen, LoadgenError, type Protocol, PROTOCOLS } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
 import { formatLatency, formatRow, type LatencyReport, type RowReport } from "./report.ts";
-import { DEFAULT_ROWS, parseRows, type Row, RowError } from "./rows.ts";
+import { type AnyRow, DEFAULT_ROWS, parseRows, RowError, rowTitle } from "./rows.ts";
 import {
   MissingError,
   type Server,
@@ -20,24 +27,33 @@ import {
 const USAGE = `deno task bench [options]
 
   --rounds N       runs of each row on each server, in turns (5)
-  --rows LIST      publishers x subscribers, or publishers x channels x subscribers of each, and
-                   @bytes (${DEFAULT_ROWS})
+  --rows LIST      which rows (${DEFAULT_ROWS}):
+                   1x100, 4x100x1, 1x1@1024: publishers x subscribers, or publishers x channels x
+                   subscribers of each, and @bytes; fanout: the usual ones of these
+                   durable:100, durable:100x32: publishers, each with so many unacknowledged, of
+                   messages that are acknowledged when they are on the disk; durable: the usual ones
+                   his:cache:16, his:store:16: pages of history, so many at a time; his: the usual ones
+                   writing: a fan-out of pushd beside each way to keep messages
   --servers LIST   of ${PROTOCOLS.join(", ")} (all)
   --seconds S      measured time of a run (1.2)
   --warmup S       time before it that is not measured (0.3)
   --retries N      repeat a run that other work on the machine disturbed, at most N times, and keep
                    the least disturbed (0)
-  --storage KIND   what pushd does beside delivering: ${STORAGES.join(", ")} (off)
+  --storage KIND   what pushd does beside delivering: ${STORAGES.join(", ")} (off; where messages
+                   are to be kept, sqlite)
+  --dir PATH       where the servers keep their files: a folder on a disk (the temporary folder)
   --latency N      measure latencies instead, at N deliveries per second
   --json           one JSON object on standard output, progress on standard error
 
-PUSHD_BIN=path measures a compiled pushd instead of src/main.ts. CC=path names the C compiler.
-Exits with 1 when a message was lost, changed, or came twice or out of order.`;
+PUSHD_BIN=path measures a compiled pushd instead of src/main.ts. CC=path names the C compiler,
+NATS_BIN=path a nats-server for the rows with JetStream.
+Exits with 1 when a message was lost, changed, or came twice or out of order, or was not acknowledged.`;
 
 interface Options extends Settings {
-  rows: Row[];
+  rows: AnyRow[];
   servers: Protocol[];
   storage: Storage;
+  dir?: string;
   /** Deliveries per second. */
   latency: number | null;
   json: boolean;
@@ -59,6 +75,7 @@ function parseOptions(args: string[]): Options | null {
       warmup: { type: "string", default: "0.3" },
       retries: { type: "string", default: "0" },
       storage: { type: "string", default: "off" },
+      dir: { type: "string" },
       latency: { type: "string" },
       json: { type: "boolean", default: false },
     },
@@ -72,6 +89,7 @@ function parseOptions(args: string[]): Options | null {
     warmupSeconds: numberOf("--warmup", values.warmup, 0, 3600),
     retries: wholeNumberOf("--retries", values.retries, 0, 1000),
     storage: oneOf("--storage", values.storage, STORAGES),
+    dir: values.dir,
     latency: values.latency === undefined ? null : numberOf("--latency", values.latency, 1, 1e8),
     json: values.json,
   };
@@ -95,63 +113,115 @@ function oneOf<T extends string>(name: string, text: string, words: readonly T[]
   return word;
 }
 
+function leftOut(why: string): void {
+  progress("");
+  console.error(why);
+}
+
 async function startServers(
   options: Options,
   folder: string,
   processes: Processes,
 ): Promise<Server[]> {
   const servers: Server[] = [];
+  if (options.rows.every((row) => "kind" in row)) return servers;
   for (const protocol of options.servers) {
     progress(`starting ${protocol}`);
     try {
       servers.push(await startServer(protocol, { folder, storage: options.storage, processes }));
     } catch (error) {
       if (!(error instanceof MissingError)) throw error;
-      progress("");
-      console.error(`${protocol} is left out: ${error.message}`);
+      leftOut(`${protocol} is left out: ${error.message}`);
     }
   }
   return servers;
 }
 
+type Report = RowReport | LatencyReport | AskReport | WritingReport;
+
+/** What a row is measured with. */
+interface Parts {
+  options: Options;
+  bench: Bench;
+  kept: KeptRows;
+  keptServers: KeptServers;
+}
+
+/** Measures a row; the text is for people. Null when no server for it was found. */
+async function measure(
+  row: AnyRow,
+  { options, bench, kept, keptServers }: Parts,
+): Promise<{ report: Report; text: string } | null> {
+  if (!("kind" in row)) {
+    if (options.latency === null) {
+      const report = await bench.throughput(row);
+      return { report, text: formatRow(report) };
+    }
+    const report = await bench.latency(row, options.latency);
+    return { report, text: formatLatency(report) };
+  }
+  if (row.kind === "durable") {
+    const contenders = await keptServers.durable();
+    if (contenders.length === 0) return null;
+    const report = await kept.durable(row, contenders);
+    return { report, text: formatAnswers(report) };
+  }
+  if (row.kind === "his") {
+    const library = await keptServers.library(row.from);
+    if (library === null) return null;
+    const report = await kept.history(row, library);
+    return { report, text: formatAnswers(report) };
+  }
+  const servers = await keptServers.writing();
+  if (servers.size === 0) return null;
+  const runs = await kept.writing(servers, options.latency);
+  const report = reportWriting(runs, options.latency);
+  return { report, text: formatWriting(report, rowTitle(WRITING_ROW)) };
+}
+
 async function bench(options: Options, folder: string, processes: Processes): Promise<number> {
   const loadgen = await Loadgen.compile(folder, processes);
+  const asker = await Asker.compile(folder, processes);
   const servers = await startServers(options, folder, processes);
   const bench = new Bench(options, loadgen, servers);
+  const kept = new KeptRows(options, asker, loadgen);
+  const { servers: protocols, storage } = options;
+  const keptServers = new KeptServers({ folder, processes, protocols, storage, leftOut });
   const setup = {
     machine: machine(),
-    servers: servers.map(({ version }) => version),
+    disk: await diskLine(folder),
     deno: Deno.version.deno,
     rounds: options.rounds,
     seconds: options.seconds,
     warmup_seconds: options.warmupSeconds,
   };
   progress("");
-  if (!options.json) {
-    console.log(`${setup.servers.join(", ")}; Deno ${setup.deno}; ${setup.machine}`);
-    console.log(
-      `${
-        options.rounds === 1 ? "1 round" : `${options.rounds} rounds`
-      } of ${options.seconds} s after ${options.warmupSeconds} s of warm-up`,
-    );
-    console.log(
-      options.latency === null ? "deliveries/s: median (min – max)\n" : "medians of the rounds\n",
-    );
-  }
-  const rows: (RowReport | LatencyReport)[] = [];
+  const say = (text: string) => {
+    if (!options.json) console.log(text);
+  };
+  const versions = servers.map(({ version }) => version);
+  say([...versions, `Deno ${setup.deno}`, setup.machine, setup.disk].join("; "));
+  const rounds = options.rounds === 1 ? "1 round" : `${options.rounds} rounds`;
+  say(`${rounds} of ${options.seconds} s after ${options.warmupSeconds} s of warm-up`);
+  say(options.latency === null ? "median (min – max)\n" : "medians of the rounds\n");
+  const rows: Report[] = [];
+  const told = new Set(versions);
   for (const row of options.rows) {
-    const report = options.latency === null
-      ? await bench.throughput(row)
-      : await bench.latency(row, options.latency);
+    const measured = await measure(row, { options, bench, kept, keptServers });
     progress("");
-    if (!options.json) {
-      console.log("pushd_ratio" in report ? formatRow(report) : formatLatency(report));
-    }
-    rows.push(report);
+    const added = keptServers.versions.filter((version) => !told.has(version));
+    if (added.length > 0) say(`${added.join(", ")}\n`);
+    for (const version of added) told.add(version);
+    if (measured === null) continue;
+    say(measured.text);
+    rows.push(measured.report);
   }
-  if (options.json) console.log(JSON.stringify({ ...setup, rows, faults: bench.faults }, null, 2));
-  for (const fault of bench.faults) console.error(`WRONG: ${fault}`);
-  return bench.faults.length > 0 ? 1 : 0;
+  const faults = [...bench.faults, ...kept.faults];
+  if (options.json) {
+    console.log(JSON.stringify({ ...setup, servers: [...told], rows, faults }, null, 2));
+  }
+  for (const fault of faults) console.error(`WRONG: ${fault}`);
+  return faults.length > 0 ? 1 : 0;
 }
 
 async function main(args: string[]): Promise<number> {
@@ -170,7 +240,14 @@ async function main(args: string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  const folder = await Deno.makeTempDir({ prefix: "pushd-bench-" });
+  let folder: string;
+  try {
+    folder = await makeFolder(options.dir);
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    console.error(error.message);
+    return 2;
+  }
   const processes = new Processes();
   let interrupted = false;
   const interrupt = () => {

@@ -65,6 +65,14 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): Summa
   return { ...summarize(rounds), median: median(ours) / median(theirs) };
 }
 
+export function isGeneratorLimited(generatorCpu: number, figure: number, ceiling: number): boolean {
+  return generatorCpu > MAX_GENERATOR_CPU || figure > MAX_SHARE_OF_CEILING * ceiling;
+}
+
+export function isDisturbed(otherCpu: number): boolean {
+  return otherCpu > MAX_OTHER_CPU;
+}
+
 export function reportServer(runs: Run[], ceiling: number): ServerReport {
   const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
   const generatorCpu = median(runs.map((run) => run.generator_cpu));
@@ -75,9 +83,8 @@ export function reportServer(runs: Run[], ceiling: number): ServerReport {
     generator_cpu: generatorCpu,
     other_cpu: otherCpu,
     ceiling_deliveries_per_s: ceiling,
-    generator_limited: generatorCpu > MAX_GENERATOR_CPU ||
-      deliveries.median > MAX_SHARE_OF_CEILING * ceiling,
-    disturbed: otherCpu > MAX_OTHER_CPU,
+    generator_limited: isGeneratorLimited(generatorCpu, deliveries.median, ceiling),
+    disturbed: isDisturbed(otherCpu),
     runs,
   };
 }
@@ -152,7 +159,8 @@ export function formatLatency(report: LatencyReport): string {
   return `${rowTitle(report.row)} at ${rate} deliveries/s\n${lines.join("\n")}\n`;
 }
 
-function formatMicros(us: number): string {
+export function formatMicros(us: number): string {
+  if (us < 10) return `${us.toFixed(1)} µs`;
   return us >= 999.5 ? `${threeDigits(us / 1000)} ms` : `${us.toFixed(0)} µs`;
 }
 

@@ -44,11 +44,26 @@ Deno.test("parseRow: what is no row is refused with what would be one", () => {
 });
 
 Deno.test("rowTitle: for people", () => {
-  assert.deepEqual(parseRows(DEFAULT_ROWS).map(rowTitle), [
+  assert.deepEqual(parseRows("fanout").map((row) => "kind" in row ? row.id : rowTitle(row)), [
     "1 → 1, 64 B",
     "1 → 10, 64 B",
     "1 → 100, 64 B",
     "4 publishers, 100 channels × 1, 64 B",
     "1 → 1, 1 KiB",
   ]);
+});
+
+Deno.test("parseRows: rows by name, and several by the name of their group", () => {
+  assert.deepEqual(parseRows("durable:100, durable:1000x32,his:store:16,writing,1x1"), [
+    { kind: "durable", id: "durable:100", publishers: 100, window: 1 },
+    { kind: "durable", id: "durable:1000x32", publishers: 1000, window: 32 },
+    { kind: "his", id: "his:store:16", from: "store", connections: 16 },
+    { kind: "writing", id: "writing" },
+    parseRow("1x1"),
+  ]);
+  assert.equal(parseRows("durable").length, 6);
+  assert.equal(parseRows(DEFAULT_ROWS).length, 16);
+  for (const id of ["durable:", "durable:0", "durable:1x257", "his:disk:1", "his:cache", "all"]) {
+    assert.throws(() => parseRows(id), RowError);
+  }
 });

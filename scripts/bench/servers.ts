@@ -1,6 +1,7 @@
 // The servers that are compared: how each is found, named and started.
 
 import { findProgram, type LoggedProcess, type Processes } from "./processes.ts";
+import { createStream, StreamError } from "./jetstream.ts";
 import type { Protocol } from "./loadgen.ts";
 
 export const STORAGES = ["off", "memory", "sqlite"] as const;
@@ -12,6 +13,20 @@ export interface Server {
   version: string;
   port: number;
   process: LoggedProcess;
+}
+
+export interface ServerOptions {
+  folder: string;
+  processes: Processes;
+  storage: Storage;
+  /** What the server's own folder is called; its protocol where only one of it runs. */
+  name?: string;
+  /** NATS and Redis keep messages too, and acknowledge what is on the disk. */
+  durable?: boolean;
+  /** pushd's `msg_storage_flush_policy`. */
+  flushPolicy?: 0 | 1;
+  /** pushd's `max_cache_msgs_every_channel`. */
+  cacheMessages?: number;
 }
 
 /** A server that did not start; the message holds the end of its log. */
@@ -33,45 +48,73 @@ interface Launch {
 
 /** How long a server may take until it accepts connections, ms. */
 const START_MS = 30_000;
+const SQLITE_FILE = "pushd.db";
 const ROOT = new URL("../../", import.meta.url).pathname;
 
 /** Starts a server on a free port of the loopback. Throws a {@link MissingError} or a {@link StartError}. */
-export async function startServer(
-  protocol: Protocol,
-  options: { folder: string; storage: Storage; processes: Processes },
-): Promise<Server> {
-  const { folder, storage, processes } = options;
-  const cwd = `${folder}/${protocol}`;
+export async function startServer(protocol: Protocol, options: ServerOptions): Promise<Server> {
+  const { folder, processes, name: folderName = protocol } = options;
+  const cwd = `${folder}/${folderName}`;
   await Deno.mkdir(cwd);
   const port = freePort();
-  const { path, args, env, versionArgs } = await launch(protocol, { cwd, port, storage });
+  const { path, args, env, versionArgs } = await launch(protocol, cwd, port, options);
   const { stdout, stderr } = await processes.run(path, versionArgs);
   const logPath = `${cwd}/log`;
   const process = processes.start(path, { args, cwd, env, logPath });
-  const name = protocol === "pushd" ? `pushd (${storageName(storage)})` : protocol;
+  const name = protocol === "pushd" ? `pushd (${storageName(options)})` : protocol;
   const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   const version = `${name} ${/\d+\.\d+\.\d+[^\s,;]*/.exec(text)?.[0] ?? "of unknown version"}`;
   const ended = process.ended.then(() => true);
   for (const deadlineMs = Date.now() + START_MS; Date.now() < deadlineMs;) {
-    if (await accepts(port)) return { protocol, version, port, process };
+    if (await accepts(port)) {
+      await makeReady(protocol, cwd, port, options);
+      return { protocol, version, port, process };
+    }
     if (await Promise.race([ended, sleep(50)])) break;
   }
   const log = await Deno.readTextFile(logPath).catch(() => "");
   throw new StartError(`${path} ${args.join(" ")} did not start: ${log.trim().slice(-2000)}`);
 }
 
-function storageName(storage: Storage): string {
-  return storage === "off" ? "no storage" : `storage: ${storage}`;
+/** What has to be there, or to be made, before the first message. */
+async function makeReady(
+  protocol: Protocol,
+  cwd: string,
+  port: number,
+  { durable = false, storage }: ServerOptions,
+): Promise<void> {
+  if (protocol === "pushd" && storage === "sqlite") {
+    // A version that only knows the name would be measured without a disk.
+    const hasFile = await Deno.stat(`${cwd}/${SQLITE_FILE}`).then(() => true, () => false);
+    if (!hasFile) {
+      throw new MissingError("this pushd made no database: it does not keep messages in SQLite");
+    }
+  }
+  if (protocol !== "nats" || !durable) return;
+  try {
+    await createStream(port);
+  } catch (error) {
+    if (error instanceof StreamError) throw new StartError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+export function storageName({ storage, flushPolicy }: Partial<ServerOptions>): string {
+  if (storage === undefined || storage === "off") return "no storage";
+  return `storage: ${storage}${flushPolicy === undefined ? "" : `, policy ${flushPolicy}`}`;
 }
 
 async function launch(
   protocol: Protocol,
-  { cwd, port, storage }: { cwd: string; port: number; storage: Storage },
+  cwd: string,
+  port: number,
+  options: ServerOptions,
 ): Promise<Launch> {
+  const durable = options.durable ?? false;
   switch (protocol) {
     case "pushd": {
       const conf = `${cwd}/pushd.cf`;
-      await Deno.writeTextFile(conf, pushdConfig(port, storage, cwd));
+      await Deno.writeTextFile(conf, pushdConfig(port, cwd, options));
       const args = ["--conf", conf];
       const binary = Deno.env.get("PUSHD_BIN");
       // A setting in the environment would win over the file.
@@ -90,6 +133,7 @@ async function launch(
       };
     }
     case "nats":
+      if (durable) return await launchJetStream(cwd, port);
       return {
         path: await installed("nats-server", "nats-server"),
         args: ["-a", "127.0.0.1", "-p", String(port)],
@@ -98,20 +142,61 @@ async function launch(
     case "redis":
       return {
         path: await installed("redis-server", "redis-server"),
-        args: `--bind 127.0.0.1 --port ${port} --appendonly no --dir ${cwd} --save`.split(" ")
-          .concat(""),
+        args: `--bind 127.0.0.1 --port ${port} --dir ${cwd} --save`.split(" ").concat(
+          "",
+          // A file rewritten in the middle of a run would be work for nobody's message.
+          ...durable
+            ? "--appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0".split(" ")
+            : ["--appendonly", "no"],
+        ),
         versionArgs: ["--version"],
       };
   }
 }
 
+/** `sync_interval: always` writes through to the disk before each `PubAck`; it came with 2.10. */
+async function launchJetStream(cwd: string, port: number): Promise<Launch> {
+  const conf = `${cwd}/nats.conf`;
+  await Deno.writeTextFile(
+    conf,
+    `listen: "127.0.0.1:${port}"
+jetstream {
+  store_dir: ${JSON.stringify(`${cwd}/jetstream`)}
+  sync_interval: always
+  # By default it refuses what comes when 10,000 messages wait: less than the widest row has under way.
+  max_buffered_msgs: 100000
+}
+`,
+  );
+  const go = Deno.env.get("GOPATH") || `${Deno.env.get("HOME") ?? ""}/go`;
+  for (const name of [Deno.env.get("NATS_BIN") ?? "", `${go}/bin/nats-server`, "nats-server"]) {
+    const path = name === "" ? null : await findProgram(name);
+    if (path === null) continue;
+    const { stdout } = await new Deno.Command(path, { args: ["--version"] }).output();
+    const [, major, minor] = /v(\d+)\.(\d+)/.exec(new TextDecoder().decode(stdout)) ?? [];
+    if (Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 11)) {
+      return { path, args: ["-c", conf], versionArgs: ["--version"] };
+    }
+  }
+  throw new MissingError(
+    "JetStream that syncs always needs a nats-server from 2.11 on, and none was found: " +
+      "go install github.com/nats-io/nats-server/v2@latest, or name one in NATS_BIN",
+  );
+}
+
 /** Neither NATS nor Redis keeps a published message, so by default pushd does not either. */
-function pushdConfig(port: number, storage: Storage, cwd: string): string {
+function pushdConfig(
+  port: number,
+  cwd: string,
+  { storage, flushPolicy, cacheMessages }: ServerOptions,
+): string {
   return JSON.stringify({
     tcp_listen_addr: `127.0.0.1:${port}`,
     stats_listen_addr: "",
     msg_storage: storage === "off" ? "" : storage,
-    ...(storage === "sqlite" ? { sqlite: { path: `${cwd}/pushd.db` } } : {}),
+    ...(flushPolicy === undefined ? {} : { msg_storage_flush_policy: flushPolicy }),
+    ...(cacheMessages === undefined ? {} : { max_cache_msgs_every_channel: cacheMessages }),
+    ...(storage === "sqlite" ? { sqlite: { path: `${cwd}/${SQLITE_FILE}` } } : {}),
   });
 }
 

@@ -23,6 +23,8 @@ export interface ServeArgs {
 export type Parsed =
   | ServeArgs
   | { command: "check_config"; file?: string }
+  | { command: "backup"; to: string; conf?: string }
+  | { command: "export" | "import"; conf?: string }
   | { command: "version" }
   | { command: "help"; text: string }
   | { command: "usage_error"; message: string };
@@ -30,11 +32,13 @@ export type Parsed =
 const HERE: Record<string, string> = {
   serve: "run the server (also without any command)",
   "check-config": "read the configuration as a start would and say what is wrong with it",
+  backup: "copy the SQLite history to a file, also while the server runs",
+  storage: "export or import the history as JSON lines",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
 
-const NOT_YET = ["sub", "pub", "his", "bench", "top", "backup", "storage", "dev-cluster"];
+const NOT_YET = ["sub", "pub", "his", "bench", "top", "dev-cluster"];
 
 /** Options by their long name, with whether a value follows. The original wrote them with one dash. */
 const OPTIONS = new Map([
@@ -60,6 +64,10 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parseServe(rest);
     case "check-config":
       return parseCheckConfig(rest);
+    case "backup":
+      return parseBackup(rest);
+    case "storage":
+      return parseStorage(rest);
     case "version":
       return { command: "version" };
     case "help":
@@ -100,6 +108,50 @@ function parseCheckConfig(args: string[]): Parsed {
     const file = named ?? conf;
     if (file === "") return usageError("check-config needs the name of a file, or none");
     return file === undefined ? { command: "check_config" } : { command: "check_config", file };
+  });
+}
+
+function parseBackup(args: string[]): Parsed {
+  const command = quiet(new Command("pushd backup"))
+    .usage("FILE [--conf FILE]")
+    .description(
+      "Copies the SQLite history of the configuration to FILE, consistently, also while the server " +
+        "runs. FILE must not exist yet.",
+    )
+    .argument("<file>", "the copy")
+    .option("--conf <file>", "the configuration; without it etc/pushd.cf where that is there")
+    .addHelpText("after", "\nExample:\n  pushd backup /backup/pushd-monday.db\n");
+  return run(command, args, () => {
+    const { conf } = command.opts<{ conf?: string }>();
+    const [to] = command.args;
+    if (conf === "") return usageError("--conf needs the name of a file");
+    if (to === "") return usageError("backup needs the name of a file");
+    return conf === undefined ? { command: "backup", to } : { command: "backup", to, conf };
+  });
+}
+
+function parseStorage(args: string[]): Parsed {
+  const command = quiet(new Command("pushd storage"))
+    .usage("export|import [--conf FILE]")
+    .description(
+      "Writes the history of the configuration to standard output, a JSON object a line (app, " +
+        "channel, ts, node, from, msg), or puts such lines from standard input into it.",
+    )
+    .argument("<direction>", "export or import")
+    .option("--conf <file>", "the configuration; without it etc/pushd.cf where that is there")
+    .addHelpText(
+      "after",
+      "\nExample, from SQLite to MongoDB:\n" +
+        "  pushd storage export | PUSHD_MSG_STORAGE=mongodb pushd storage import\n",
+    );
+  return run(command, args, () => {
+    const { conf } = command.opts<{ conf?: string }>();
+    const [direction] = command.args;
+    if (conf === "") return usageError("--conf needs the name of a file");
+    if (direction !== "export" && direction !== "import") {
+      return usageError(`storage ${JSON.stringify(direction)}: write export or import`);
+    }
+    return conf === undefined ? { command: direction } : { command: direction, conf };
   });
 }
 

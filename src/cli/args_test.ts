@@ -73,9 +73,28 @@ Deno.test("parseArgs: check-config", () => {
   assert.match(usageError("check-config", ""), /name of a file/);
 });
 
+Deno.test("parseArgs: backup and storage", () => {
+  assert.deepEqual(parseArgs(["backup", "a.db"]), { command: "backup", to: "a.db" });
+  assert.deepEqual(parseArgs(["backup", "a.db", "--conf", "b.cf"]), {
+    command: "backup",
+    to: "a.db",
+    conf: "b.cf",
+  });
+  assert.deepEqual(parseArgs(["storage", "export"]), { command: "export" });
+  assert.deepEqual(parseArgs(["-conf", "b.cf", "storage", "import"]), {
+    command: "import",
+    conf: "b.cf",
+  });
+  assert.match(usageError("backup"), /missing required argument 'file'/);
+  assert.match(usageError("backup", ""), /name of a file/);
+  assert.match(usageError("backup", "a", "b"), /too many arguments/);
+  assert.match(usageError("storage"), /missing required argument/);
+  assert.match(usageError("storage", "list"), /"list": write export or import/);
+});
+
 Deno.test("parseArgs: commands that come later say so", () => {
   assert.equal(usageError("sub", "c", "--from", "0"), "`pushd sub` is not yet in this version");
-  for (const name of ["pub", "his", "bench", "top", "backup", "storage", "dev-cluster"]) {
+  for (const name of ["pub", "his", "bench", "top", "dev-cluster"]) {
     assert.match(usageError(name), /is not yet in this version/);
   }
 });

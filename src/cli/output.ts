@@ -16,3 +16,8 @@ export function versionText(version: string): string {
   const { os, arch } = Deno.build;
   return `pushd ${version} (Deno ${Deno.version.deno}, ${os} ${arch})`;
 }
+
+/** Says how far something is, on standard error, so that standard output stays what was asked for. */
+export function printProgress(text: string): void {
+  console.error(text);
+}

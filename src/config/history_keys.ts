@@ -7,65 +7,54 @@ import { parseDialAddr, parseMongoUrl, parsePath, ValueFault } from "./values.ts
 const KiB = 2 ** 10;
 const GiB = 2 ** 30;
 
-const IN_MEMORY = "history is kept in memory";
-const NO_STORE_QUEUE = "a history in memory is written at once, so nothing waits for it";
-const NO_RETENTION =
-  "the history in memory is bounded by max_cache_msgs_every_channel and max_cache_bytes";
-
 export const HISTORY_KEYS = {
   msg_storage: key(
     "history",
-    oneOf("memory", "sqlite", "mongodb", ""),
-    "memory",
-    'Where messages are kept: `"memory"` (what the cache below holds and nothing else), `"sqlite"` (a file), `"mongodb"` (shared by all nodes of a cluster), or `""` for nowhere: `his` and `sub` with a timestamp are then `ERROR history-off`.',
-    {
-      notYet: (value) =>
-        value === "sqlite" || value === "mongodb"
-          ? "history is kept in memory, and is gone after a restart"
-          : null,
-    },
+    oneOf("sqlite", "mongodb", "memory", ""),
+    "sqlite",
+    'Where messages are kept: `"sqlite"` (a file), `"mongodb"` (shared by all nodes of a cluster), `"memory"` (what the cache below holds and nothing else), or `""` for nowhere: `his` and `sub` with a timestamp are then `ERROR history-off`.',
   ),
   msg_storage_flush_policy: key(
     "history",
     oneOfCounts(0, 1),
     "0",
     "0: `PUBLISHED` is sent after the commit that holds the message. 1: at once, with a commit every second.",
-    { ...RELOAD, notYet: NO_STORE_QUEUE },
+    RELOAD,
   ),
   max_storage_outstanding_msg: key(
     "history",
     count(1),
     "100000",
     "Messages accepted and not yet stored; at this bound, or that in bytes, the publisher is made to wait.",
-    { ...RELOAD, notYet: NO_STORE_QUEUE },
+    RELOAD,
   ),
   max_storage_outstanding_bytes: key(
     "history",
     size(64 * KiB, 4 * GiB),
     "64MiB",
     "The same bound in bytes. At least `max_line_bytes`.",
-    { ...RELOAD, notYet: NO_STORE_QUEUE },
+    RELOAD,
   ),
   msg_storage_write_buffer_size: key(
     "history",
     count(1),
     "100000",
     "Messages that may wait to be stored with `msg_storage_flush_policy: 1`.",
-    { ...RELOAD, notYet: NO_STORE_QUEUE },
+    RELOAD,
   ),
   msg_retention: key(
     "history",
     duration({ zero: true }),
     "0",
     "Messages older than this are deleted in the background, except while the wall clock has just jumped. 0: all are kept.",
-    { ...RELOAD, notYet: NO_RETENTION },
+    RELOAD,
   ),
   msg_retention_per_channel: key(
     "history",
     count(0),
     "0",
     "Newest messages that are kept of a channel. 0: all.",
-    { ...RELOAD, notYet: NO_RETENTION },
+    RELOAD,
   ),
   max_cache_msgs_every_channel: key(
     "history",
@@ -93,63 +82,56 @@ export const HISTORY_KEYS = {
     text("a path", parsePath),
     "pushd.db",
     'The file for `msg_storage: "sqlite"`. A second process on the same file is refused.',
-    { notYet: IN_MEMORY },
   ),
   "mongodb.addr": key(
     "history",
     address(parseDialAddr),
     "127.0.0.1:27017",
     'The server for `msg_storage: "mongodb"`.',
-    { notYet: IN_MEMORY },
   ),
   "mongodb.url": key(
     "history",
     text("a connection string", parseMongoUrl, { empty: true }),
     "",
     "A full connection string, `mongodb://…`; it wins over `mongodb.addr`.",
-    { secret: true, notYet: IN_MEMORY },
+    { secret: true },
   ),
   "mongodb.database": key(
     "history",
     text("the name of a database", parseDatabase),
     "pushd",
     "Name of the database.",
-    { notYet: IN_MEMORY },
   ),
   "mongodb.username": key(
     "history",
     text("a user", (value) => value, { empty: true }),
     "",
     "User at the database, where it asks for one.",
-    { notYet: IN_MEMORY },
   ),
   "mongodb.password": key(
     "history",
     text("a password", (value) => value, { empty: true }),
     "",
     "Password of that user.",
-    { secret: true, notYet: IN_MEMORY },
+    { secret: true },
   ),
   "mongodb.conn_timeout": key(
     "history",
     duration(),
     "5s",
     "How long connecting to the database may take.",
-    { notYet: IN_MEMORY },
   ),
   "mongodb.sync_timeout": key(
     "history",
     duration(),
     "5s",
     "How long to look for a database server that can be used.",
-    { notYet: IN_MEMORY },
   ),
   "mongodb.operation_timeout": key(
     "history",
     duration(),
     "5s",
     "How long one read or write of the database may take.",
-    { notYet: IN_MEMORY },
   ),
 };
 

@@ -41,7 +41,7 @@ Deno.test("loadConfig: an empty file gives the defaults", () => {
     text: "127.0.0.1:2222",
   });
   assert.equal(config.max_connections, null);
-  assert.equal(config.msg_storage, "memory");
+  assert.equal(config.msg_storage, "sqlite");
   assert.equal(config.sqlite.path, "pushd.db");
 });
 
@@ -267,7 +267,6 @@ Deno.test("loadConfig: what is not yet in this version is said once it is set", 
     'msg_storage: "sqlite"\nmsg_retention: 0\ncluster: pushd\ns2s_peers: ["a:1"]\n',
   );
   assert.deepEqual(warnings, [
-    'etc/pushd.cf:1: msg_storage: "sqlite": is not yet in this version: history is kept in memory, and is gone after a restart',
     "etc/pushd.cf:4: s2s_peers: is not yet in this version: the server stands alone",
   ]);
   assert.equal(config.msg_storage, "sqlite");
@@ -388,6 +387,6 @@ Deno.test("loadConfig: takes a file of the original", () => {
     "serv_initial_goroutine_num",
   ]);
   const notYet = keys(/is not yet in this version/);
-  assert.ok(notYet.includes("msg_storage") && notYet.includes("etc_servers"));
+  assert.ok(notYet.includes("etc_servers"));
   assert.equal(warnings.length, 3 + notYet.length);
 });

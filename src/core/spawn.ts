@@ -96,10 +96,15 @@ async function supervise(
     await fn(signal);
   } catch (error) {
     if (signal.aborted && (error === signal.reason || isAbortError(error))) return;
-    log.fatal("a task failed", { task: name, error });
-    if (crashHook !== null) crashHook({ name, error });
-    else reportError(error);
+    crash(name, error);
   }
+}
+
+/** Ends the process as a task of this name does when it throws; for what fails outside of any task. */
+export function crash(name: string, error: unknown): void {
+  log.fatal("a task failed", { task: name, error });
+  if (crashHook !== null) crashHook({ name, error });
+  else reportError(error);
 }
 
 function isAbortError(error: unknown): boolean {

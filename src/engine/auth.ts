@@ -1,8 +1,10 @@
 // Who may do what: applications and their secrets, tokens, and the price of guessing.
 
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { WireError } from "../proto/errors.ts";
+import { type ErrorCode, WireError } from "../proto/errors.ts";
+import { StoreError } from "./ports/history_store.ts";
+import type { TokenStore } from "./ports/token_store.ts";
 
 /** Settings of {@link Auth}; durations in milliseconds. */
 export interface AuthOptions {
@@ -12,6 +14,7 @@ export interface AuthOptions {
   tokenTtlMs: number;
   /** Unused tokens per application. */
   maxUnusedTokens: number;
+  tokens: TokenStore;
   /** Monotonic clock, milliseconds. */
   now?: () => number;
 }
@@ -25,13 +28,12 @@ const MAX_DELAY_MS = 5_000;
 const MAX_ADDRESSES = 100_000;
 const TOKEN_BYTES = 32;
 
-interface Token {
-  user: string;
-  expiresMs: number;
-}
-
 function sha256(text: string): Buffer {
   return createHash("sha256").update(text).digest();
+}
+
+function hashOf(token: string): string {
+  return sha256(token).toString("base64url");
 }
 
 /** Issues and takes tokens, and checks secrets. Tokens are kept as hashes only. */
@@ -42,8 +44,7 @@ export class Auth {
   #ttlMs: number;
   #maxUnused: number;
   #now: () => number;
-  /** By application; within one, in the order of issue and so of expiry. */
-  #tokens = new Map<string, Map<string, Token>>();
+  #tokens: TokenStore;
   #failures = new Map<string, { sinceMs: number; count: number }>();
 
   constructor(options: AuthOptions) {
@@ -51,6 +52,7 @@ export class Auth {
     this.#secrets = new Map(options.apps.map(({ id, secret }) => [id, sha256(secret)]));
     this.#ttlMs = options.tokenTtlMs;
     this.#maxUnused = options.maxUnusedTokens;
+    this.#tokens = options.tokens;
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -68,43 +70,47 @@ export class Auth {
 
   /**
    * A new token for `user` in the application: 32 random bytes in base64url, good for one `auth`.
-   * Throws `too-busy` when too many wait unused.
+   * Rejects with `too-busy` when too many wait unused, or they cannot be kept now.
    */
-  issue(app: string, user: string): string {
-    let tokens = this.#tokens.get(app);
-    if (tokens === undefined) this.#tokens.set(app, tokens = new Map());
-    const now = this.#now();
-    for (const [key, token] of tokens) {
-      if (token.expiresMs > now) break;
-      tokens.delete(key);
-    }
-    if (tokens.size >= this.#maxUnused) {
+  async issue(app: string, user: string): Promise<string> {
+    const token = randomBytes(TOKEN_BYTES).toString("base64url");
+    const record = { hash: hashOf(token), app, user, ttlMs: this.#ttlMs };
+    const isKept = await this.#ask("too-busy", () => this.#tokens.put(record, this.#maxUnused));
+    if (isKept) return token;
+    throw new WireError(
+      "too-busy",
+      `${this.#maxUnused} tokens wait unused (max_unused_tokens); try again when some have expired`,
+    );
+  }
+
+  /**
+   * The application in which `token` is good for `user`, or undefined. Uses up nothing. Rejects with
+   * `storage-unavailable`.
+   */
+  async find(user: string, token: string): Promise<string | undefined> {
+    const found = await this.#ask("storage-unavailable", () => this.#tokens.find(hashOf(token)));
+    if (found === undefined) return undefined;
+    return timingSafeEqual(sha256(found.user), sha256(user)) ? found.app : undefined;
+  }
+
+  /**
+   * Uses up a token that {@link find} has found. Resolves to false when it is gone; rejects with
+   * `storage-unavailable`.
+   */
+  take(token: string): Promise<boolean> {
+    return this.#ask("storage-unavailable", () => this.#tokens.take(hashOf(token)));
+  }
+
+  async #ask<T>(code: ErrorCode, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
       throw new WireError(
-        "too-busy",
-        `${tokens.size} tokens wait unused (max_unused_tokens); try again when some have expired`,
+        code,
+        "the store that keeps tokens does not answer; try again in a while",
       );
     }
-    const token = randomBytes(TOKEN_BYTES).toString("base64url");
-    tokens.set(sha256(token).toString("base64"), { user, expiresMs: now + this.#ttlMs });
-    return token;
-  }
-
-  /** The application in which `token` is good for `user`, or undefined. Uses up nothing. */
-  find(user: string, token: string): string | undefined {
-    const key = sha256(token).toString("base64");
-    for (const [app, tokens] of this.#tokens) {
-      const found = tokens.get(key);
-      if (found === undefined) continue;
-      const good = found.expiresMs > this.#now() &&
-        timingSafeEqual(sha256(found.user), sha256(user));
-      return good ? app : undefined;
-    }
-    return undefined;
-  }
-
-  /** Uses up a token that {@link find} has found. Returns false when it is gone. */
-  take(app: string, token: string): boolean {
-    return this.#tokens.get(app)?.delete(sha256(token).toString("base64")) ?? false;
   }
 
   /** Counts a wrong try from `address` and returns for how long its answer is held back, ms. */

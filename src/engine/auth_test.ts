@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { WireError } from "../proto/errors.ts";
+import { MemoryTokens } from "../../tests/memory_stores.ts";
 import { Auth, type AuthOptions } from "./auth.ts";
 
 const TTL_MS = 600_000;
@@ -13,6 +14,7 @@ function bench(options: Partial<AuthOptions> = {}): { auth: Auth; pass(ms: numbe
     apps: [{ id: "a", secret: "secret of a" }, { id: "a:b", secret: "é" }],
     tokenTtlMs: TTL_MS,
     maxUnusedTokens: 100,
+    tokens: new MemoryTokens(() => nowMs),
     now: () => nowMs,
     ...options,
   });
@@ -20,88 +22,90 @@ function bench(options: Partial<AuthOptions> = {}): { auth: Auth; pass(ms: numbe
 }
 
 /** As `auth` does it: the application, if the token is good; it is then used up. */
-function use(auth: Auth, user: string, token: string): string | undefined {
-  const app = auth.find(user, token);
-  return app !== undefined && auth.take(app, token) ? app : undefined;
+async function use(auth: Auth, user: string, token: string): Promise<string | undefined> {
+  const app = await auth.find(user, token);
+  return app !== undefined && await auth.take(token) ? app : undefined;
 }
 
-Deno.test("a token is good for its user, once", () => {
+Deno.test("a token is good for its user, once", async () => {
   const { auth } = bench();
-  const token = auth.issue("a", "ann");
+  const token = await auth.issue("a", "ann");
   assert.match(token, /^[A-Za-z0-9_-]{43}$/);
-  assert.equal(auth.find("ann", token), "a");
-  assert.equal(auth.find("ann", token), "a", "finding it uses up nothing");
-  assert.equal(use(auth, "ann", token), "a");
-  assert.equal(use(auth, "ann", token), undefined);
-  assert.ok(!auth.take("a", token));
+  assert.equal(await auth.find("ann", token), "a");
+  assert.equal(await auth.find("ann", token), "a", "finding it uses up nothing");
+  assert.equal(await use(auth, "ann", token), "a");
+  assert.equal(await use(auth, "ann", token), undefined);
+  assert.ok(!await auth.take(token));
 });
 
-Deno.test("of two who found it at the same time one gets it", () => {
+Deno.test("of two who found it at the same time one gets it", async () => {
   const { auth } = bench();
-  const token = auth.issue("a", "ann");
-  const found = [auth.find("ann", token), auth.find("ann", token)];
-  assert.deepEqual(found.map((app) => auth.take(app ?? "", token)), [true, false]);
+  const token = await auth.issue("a", "ann");
+  const found = [await auth.find("ann", token), await auth.find("ann", token)];
+  assert.deepEqual(await Promise.all(found.map(() => auth.take(token))), [true, false]);
 });
 
-Deno.test("a wrong user does not use it up, nor does another application", () => {
+Deno.test("a wrong user does not use it up, nor does another application", async () => {
   const { auth } = bench();
-  const token = auth.issue("a", "ann");
+  const token = await auth.issue("a", "ann");
   for (const user of ["bob", "Ann", "ann ", "", "é", "__proto__"]) {
-    assert.equal(use(auth, user, token), undefined);
+    assert.equal(await use(auth, user, token), undefined);
   }
-  assert.ok(!auth.take("a:b", token));
-  assert.ok(!auth.take("nowhere", token));
-  assert.equal(use(auth, "ann", token), "a");
+  assert.equal(await use(auth, "ann", token), "a");
 });
 
-Deno.test("the same user in two applications has two tokens", () => {
+Deno.test("the same user in two applications has two tokens", async () => {
   const { auth } = bench();
-  const tokens = ["a", "a:b", "default"].map((app) => auth.issue(app, "b:c"));
+  const tokens = await Promise.all(["a", "a:b", "default"].map((app) => auth.issue(app, "b:c")));
   assert.equal(new Set(tokens).size, 3);
-  assert.deepEqual(tokens.map((token) => use(auth, "b:c", token)), ["a", "a:b", "default"]);
+  assert.deepEqual(await Promise.all(tokens.map((token) => use(auth, "b:c", token))), [
+    "a",
+    "a:b",
+    "default",
+  ]);
 });
 
-Deno.test("a token expires", () => {
+Deno.test("a token expires", async () => {
   const { auth, pass } = bench();
-  const token = auth.issue("a", "ann");
+  const token = await auth.issue("a", "ann");
   pass(TTL_MS - 1);
-  assert.equal(auth.find("ann", token), "a");
+  assert.equal(await auth.find("ann", token), "a");
   pass(1);
-  assert.equal(auth.find("ann", token), undefined);
+  assert.equal(await auth.find("ann", token), undefined);
 });
 
-Deno.test("odd tokens are no tokens and throw nothing", () => {
+Deno.test("odd tokens are no tokens and throw nothing", async () => {
   const { auth } = bench();
-  const token = auth.issue("a", "ann");
+  const token = await auth.issue("a", "ann");
   const odd = ["", "x", "€", "€".repeat(20_000), "a".repeat(65_536), `${token}=`, token.slice(1)];
   for (const word of [...odd, `${token} `, token.toUpperCase(), "\ud800"]) {
-    assert.equal(use(auth, "ann", word), undefined);
+    assert.equal(await use(auth, "ann", word), undefined);
   }
-  assert.equal(use(auth, "ann", token), "a");
+  assert.equal(await use(auth, "ann", token), "a");
 });
 
-Deno.test("too many unused tokens: too-busy, in that application alone, until some expire or are used", () => {
+Deno.test("too many unused tokens: too-busy, in that application alone, until some expire or are used", async () => {
   const { auth, pass } = bench({ maxUnusedTokens: 3 });
-  const refused = () => {
-    assert.throws(
+  const refused = async () => {
+    await assert.rejects(
       () => auth.issue("a", "ann"),
       (error) => error instanceof WireError && error.code === "too-busy",
     );
   };
-  const first = auth.issue("a", "ann");
+  const first = await auth.issue("a", "ann");
   pass(1000);
-  auth.issue("a", "ann");
-  auth.issue("a", "bob");
-  refused();
-  auth.issue("a:b", "ann");
-  assert.equal(use(auth, "ann", first), "a");
-  auth.issue("a", "ann");
-  refused();
+  await auth.issue("a", "ann");
+  await auth.issue("a", "bob");
+  await refused();
+  await auth.issue("a:b", "ann");
+  assert.equal(await use(auth, "ann", first), "a");
+  await auth.issue("a", "ann");
+  await refused();
   pass(TTL_MS - 1);
-  refused();
+  await refused();
   pass(1);
-  for (let i = 0; i < 3; i++) auth.issue("a", "ann");
-  refused();
+  for (let i = 0; i < 3; i++) await auth.issue("a", "ann");
+  await refused();
 });
 
 Deno.test("secrets", () => {

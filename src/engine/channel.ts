@@ -38,6 +38,7 @@ export interface Subscription {
 export interface Batch {
   lines: PooledBuffer;
   count: number;
+  firstTs: number;
   lastTs: number;
   froms: (string | undefined)[] | null;
 }
@@ -65,6 +66,7 @@ export class Channel {
 
   #open: PooledBuffer | null = null;
   #count = 0;
+  #firstTs = 0;
   #froms: (string | undefined)[] | null = null;
   #lastBatchBytes = 0;
 
@@ -79,6 +81,11 @@ export class Channel {
   /** Its name, decoded anew each time: a channel of bytes alone takes less memory. */
   get name(): string {
     return prefixName(this.prefix);
+  }
+
+  /** A copy of its name's bytes. */
+  get nameBytes(): Uint8Array {
+    return this.prefix.slice(PREFIX_NAME_START, -1);
   }
 
   /** Where its name's bytes lie. */
@@ -123,6 +130,7 @@ export class Channel {
     let open = this.#open;
     if (open === null) {
       open = this.#open = buffers.acquire(Math.max(need, this.#lastBatchBytes));
+      this.#firstTs = ts;
     } else if (open.length + need > open.bytes.length) {
       open = this.#grow(open, need);
     }
@@ -151,6 +159,7 @@ export class Channel {
     const batch = {
       lines: lines.seal(),
       count: this.#count,
+      firstTs: this.#firstTs,
       lastTs: this.lastTs,
       froms: this.#froms,
     };
@@ -186,7 +195,7 @@ export class Channel {
    */
   encodeEvents(
     lines: Uint8Array,
-    froms: (string | undefined)[] | null,
+    froms: readonly (string | undefined)[] | null,
     firstLine: number,
     node: string,
   ): PooledBuffer {
@@ -197,7 +206,7 @@ export class Channel {
       const lf = lines.indexOf(0x0a, at);
       const ts = lineTimestamp(lines, at, this.prefix.length);
       const msg = lineText(lines, at, lf, this.prefix.length);
-      text += eventLine({ channel, ts, msg, from: froms?.[line] }, node);
+      text += eventLine({ channel, ts, msg, from: froms?.[line], node });
       at = lf + 1;
     }
     const bytes = encodeUtf8(text);

@@ -3,13 +3,19 @@
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import { LF } from "../proto/bytes.ts";
 import { lineText, lineTimestamp, type Message } from "../proto/encoder.ts";
+import type { Block } from "./ports/history_store.ts";
 
-/** A stretch of whole MESSAGE lines, in the order in which they were published. */
-interface Block {
+/** A stretch of whole MESSAGE lines of one node, in the order in which they were published. */
+interface CacheBlock {
   buffer: PooledBuffer;
-  /** Timestamp of its last line, microseconds. */
+  /** Timestamp of its last line, microseconds; 0 without any. */
   lastTs: number;
   count: number;
+  /** Lines at its end that were taken back. */
+  gone: number;
+  /** Whether it takes no further batch. */
+  isClosed: boolean;
+  node: string;
   /** The publishers' names by line, where any is known. */
   froms: (string | undefined)[] | null;
 }
@@ -18,7 +24,19 @@ interface Block {
 export interface BatchInfo {
   count: number;
   lastTs: number;
-  froms: (string | undefined)[] | null;
+  froms: readonly (string | undefined)[] | null;
+}
+
+/** What a {@link ChannelHistory} begins with. */
+export interface HistoryStart {
+  /** Length of the bytes in front of each line's timestamp. */
+  prefixLength: number;
+  /** Messages up to this timestamp may be missing, because they were there before. */
+  lostTs: number;
+  /** Whether what is dropped is gone; otherwise a store keeps it as well. */
+  isOnlyCopy: boolean;
+  /** The node that accepts the batches. */
+  node: string;
 }
 
 /** A place between two kept messages. */
@@ -50,7 +68,9 @@ export class ChannelHistory {
   bytes = 0;
 
   #prefixLength: number;
-  #blocks: Block[] = [];
+  #isOnlyCopy: boolean;
+  #node: string;
+  #blocks: CacheBlock[] = [];
   /** Number of the first block, and of the first message in it. */
   #firstBlock = 0;
   #firstSeq = 0;
@@ -59,31 +79,86 @@ export class ChannelHistory {
   #headLine = 0;
   /** Further lines of the first block that no longer count; walked over when somebody reads. */
   #toSkip = 0;
+  /** Messages up to here are not kept here (any more), if there were any. */
   #lostTs: number;
+  /** Messages up to here are kept nowhere any more, if there were any. */
+  #prunedTs = 0;
+  /** Whether nothing has been dropped here or put in front yet. */
+  #isFresh = true;
 
-  /** `lostTs`: messages up to this timestamp may have been forgotten before this history began. */
-  constructor(prefixLength: number, lostTs: number) {
-    this.#prefixLength = prefixLength;
-    this.#lostTs = lostTs;
+  constructor(start: HistoryStart) {
+    this.#prefixLength = start.prefixLength;
+    this.#lostTs = start.lostTs;
+    this.#isOnlyCopy = start.isOnlyCopy;
+    this.#node = start.node;
   }
 
-  /** Adds a batch of lines and drops the oldest messages beyond `maxMessages`. */
-  append(lines: Uint8Array, info: BatchInfo, maxMessages: number): void {
+  /**
+   * Adds a batch of lines and drops the oldest messages beyond `maxMessages`; none of those after
+   * `settledTs`, which may be kept nowhere else yet.
+   */
+  append(lines: Uint8Array, info: BatchInfo, maxMessages: number, settledTs = Infinity): void {
     const open = this.#blocks.at(-1);
-    if (open !== undefined && open.buffer.length + lines.length <= OPEN_BLOCK_BYTES) {
+    if (
+      open !== undefined && !open.isClosed &&
+      open.buffer.length + lines.length <= OPEN_BLOCK_BYTES
+    ) {
       this.#extend(open, lines, info);
     } else {
-      const buffer = buffers.acquire(lines.length);
-      buffer.bytes.set(lines);
-      buffer.length = lines.length;
-      this.#blocks.push({ buffer, count: info.count, lastTs: info.lastTs, froms: info.froms });
-      this.bytes += buffer.bytes.length + BLOCK_OVERHEAD_BYTES;
+      this.#blocks.push(this.#newBlock(lines, info, this.#node));
     }
     this.count += info.count;
-    this.trim(maxMessages);
+    this.trim(maxMessages, settledTs);
   }
 
-  #extend(block: Block, lines: Uint8Array, info: BatchInfo): void {
+  #newBlock(lines: Uint8Array, info: BatchInfo, node: string): CacheBlock {
+    const buffer = buffers.acquire(lines.length);
+    buffer.bytes.set(lines);
+    buffer.length = lines.length;
+    this.bytes += buffer.bytes.length + BLOCK_OVERHEAD_BYTES;
+    const { count, lastTs } = info;
+    // A copy: it grows with the block, and others may still read theirs.
+    const froms = info.froms === null ? null : [...info.froms];
+    return { buffer, count, lastTs, froms, node, gone: 0, isClosed: false };
+  }
+
+  /** Whether older messages can be put in front: see {@link prepend}. */
+  get isFresh(): boolean {
+    return this.#isFresh;
+  }
+
+  /** Messages up to this timestamp may be missing here. */
+  get lostTs(): number {
+    this.#settle();
+    return this.#lostTs;
+  }
+
+  /**
+   * Puts a store's blocks in front, older than everything that is kept here; what is older than
+   * `lostTs` or at it may be missing still. Only while {@link isFresh}.
+   */
+  prepend(older: readonly Block[], lostTs: number): void {
+    const blocks: CacheBlock[] = [];
+    for (const block of older) {
+      const { lines, node } = block;
+      const last = blocks.at(-1);
+      if (last?.node === node && last.buffer.length + lines.length <= OPEN_BLOCK_BYTES) {
+        this.#extend(last, lines, block);
+      } else {
+        blocks.push(this.#newBlock(lines, block, node));
+      }
+      this.count += block.count;
+      this.#firstSeq -= block.count;
+    }
+    // What comes next is of this node, and cursors know blocks by their number.
+    for (const block of blocks) block.isClosed = true;
+    this.#firstBlock -= blocks.length;
+    this.#blocks = [...blocks, ...this.#blocks];
+    this.#lostTs = lostTs;
+    this.#isFresh = false;
+  }
+
+  #extend(block: CacheBlock, lines: Uint8Array, info: BatchInfo): void {
     const length = block.buffer.length + lines.length;
     if (length > block.buffer.bytes.length) {
       const grown = buffers.acquire(length);
@@ -102,11 +177,14 @@ export class ChannelHistory {
     block.lastTs = info.lastTs;
   }
 
-  /** Drops the oldest messages beyond `maxMessages`. */
-  trim(maxMessages: number): void {
+  /** Drops the oldest messages beyond `maxMessages`, but none after `settledTs`. */
+  trim(maxMessages: number, settledTs = Infinity): void {
     while (this.count > maxMessages) {
       const excess = this.count - maxMessages;
-      const kept = this.#blocks[0].count - this.#headLine - this.#toSkip;
+      const [first] = this.#blocks;
+      if (first.lastTs > settledTs) return;
+      this.#isFresh = false;
+      const kept = first.count - this.#headLine - this.#toSkip;
       if (kept > excess) {
         this.#toSkip += excess;
         this.count -= excess;
@@ -116,14 +194,19 @@ export class ChannelHistory {
     }
   }
 
-  /** Forgets the oldest block; returns the bytes that this freed, 0 when there is none. */
-  dropOldestBlock(): number {
-    const block = this.#blocks.shift();
-    if (block === undefined) return 0;
+  /**
+   * Forgets the oldest block; returns the bytes that this freed, 0 when there is none whose messages
+   * are all settled.
+   */
+  dropOldestBlock(settledTs = Infinity): number {
+    const [block] = this.#blocks;
+    if (block === undefined || block.lastTs > settledTs) return 0;
+    this.#blocks.shift();
+    this.#isFresh = false;
     this.count -= block.count - this.#headLine - this.#toSkip;
-    this.#lostTs = block.lastTs;
+    this.#lostTs = Math.max(this.#lostTs, block.lastTs);
     this.#firstBlock++;
-    this.#firstSeq += block.count;
+    this.#firstSeq += block.count + block.gone;
     this.#headOffset = 0;
     this.#headLine = 0;
     this.#toSkip = 0;
@@ -136,6 +219,51 @@ export class ChannelHistory {
   /** Frees everything. */
   clear(): void {
     while (this.dropOldestBlock() > 0);
+  }
+
+  /** Takes back the newest messages, those from `ts` on. */
+  takeBack(ts: number): void {
+    this.#settle();
+    for (let i = this.#blocks.length - 1; i >= 0 && this.#blocks[i].lastTs >= ts; i--) {
+      const block = this.#blocks[i];
+      const { bytes } = block.buffer;
+      let offset = i === 0 ? this.#headOffset : 0;
+      let line = i === 0 ? this.#headLine : 0;
+      let lastTs = 0;
+      for (; line < block.count; line++) {
+        const lineTs = lineTimestamp(bytes, offset, this.#prefixLength);
+        if (lineTs >= ts) break;
+        lastTs = lineTs;
+        offset = bytes.indexOf(LF, offset) + 1;
+      }
+      const gone = block.count - line;
+      this.count -= gone;
+      block.gone += gone;
+      block.count = line;
+      block.lastTs = lastTs;
+      block.buffer.length = offset;
+      block.froms?.splice(line);
+      // A cursor may stand behind what is left: what comes next goes into a block of its own.
+      block.isClosed = true;
+    }
+  }
+
+  /** Drops the messages up to `ts`, which are kept nowhere any more. */
+  prune(ts: number): void {
+    this.#settle();
+    this.#prunedTs = Math.max(this.#prunedTs, ts);
+    while (this.#blocks.length > 0 && this.#blocks[0].lastTs <= ts) this.dropOldestBlock();
+    const [first] = this.#blocks;
+    if (first !== undefined) {
+      const { bytes } = first.buffer;
+      while (lineTimestamp(bytes, this.#headOffset, this.#prefixLength) <= ts) {
+        this.#headOffset = bytes.indexOf(LF, this.#headOffset) + 1;
+        this.#headLine++;
+        this.count--;
+        this.#isFresh = false;
+      }
+    }
+    this.#lostTs = Math.max(this.#lostTs, ts);
   }
 
   /** Walks over the lines of the first block that no longer count. */
@@ -153,17 +281,23 @@ export class ChannelHistory {
     this.#headLine = line;
   }
 
-  /**
-   * Whether messages after `ts` (`inclusive`: or at it) may be missing from what is kept. For 0,
-   * which asks for whatever there is, never.
-   */
-  isPartial(ts: number, inclusive: boolean): boolean {
+  /** Whether every message after `afterTs` that is kept anywhere is kept here. */
+  covers(afterTs: number): boolean {
     this.#settle();
-    return ts !== 0 && (inclusive ? this.#lostTs >= ts : this.#lostTs > ts);
+    return this.#isOnlyCopy || this.#lostTs <= Math.max(afterTs, this.#prunedTs);
   }
 
-  /** The place of the first kept message after `ts` (`inclusive`: or at it), and the count from it. */
-  seek(ts: number, inclusive: boolean): { cursor: Cursor; count: number } {
+  /**
+   * Whether messages after `afterTs` may have been deleted, of a history that {@link covers} them. For
+   * 0, which asks for whatever there is, never.
+   */
+  isPartial(afterTs: number): boolean {
+    this.#settle();
+    return afterTs > 0 && (this.#isOnlyCopy ? this.#lostTs : this.#prunedTs) > afterTs;
+  }
+
+  /** The place of the first kept message after `afterTs`, and the count from it. */
+  seek(afterTs: number): { cursor: Cursor; count: number } {
     this.#settle();
     let count = this.count;
     let seq = this.#firstSeq;
@@ -171,25 +305,23 @@ export class ChannelHistory {
       const block = this.#blocks[i];
       let offset = i === 0 ? this.#headOffset : 0;
       let line = i === 0 ? this.#headLine : 0;
-      if (block.lastTs > ts || (inclusive && block.lastTs === ts)) {
+      if (block.lastTs > afterTs) {
         const { bytes } = block.buffer;
-        while (true) {
-          const lineTs = lineTimestamp(bytes, offset, this.#prefixLength);
-          if (lineTs > ts || (inclusive && lineTs === ts)) break;
+        while (lineTimestamp(bytes, offset, this.#prefixLength) <= afterTs) {
           offset = bytes.indexOf(LF, offset) + 1;
           line++;
           count--;
         }
         return { cursor: { seq: seq + line, block: this.#firstBlock + i, offset, line }, count };
       }
-      seq += block.count;
+      seq += block.count + block.gone;
       count -= block.count - line;
     }
     // Behind the last line of the last block, which may still grow.
     const last = this.#blocks.at(-1);
     return {
       cursor: {
-        seq,
+        seq: seq - (last?.gone ?? 0),
         block: this.#firstBlock + Math.max(0, this.#blocks.length - 1),
         offset: last?.buffer.length ?? 0,
         line: last?.count ?? 0,
@@ -237,6 +369,7 @@ export class ChannelHistory {
       ts: lineTimestamp(bytes, start, this.#prefixLength),
       msg: lineText(bytes, start, lf, this.#prefixLength),
       from: block.froms?.[cursor.line],
+      node: block.node,
     };
     cursor.offset = lf + 1;
     cursor.line++;
@@ -245,18 +378,21 @@ export class ChannelHistory {
   }
 
   /** The block with the next line behind the cursor, which is put to the block's begin if need be. */
-  #blockAt(cursor: Cursor): Block | undefined {
-    let index = cursor.block - this.#firstBlock;
-    // A block that was read to its end and dropped since.
-    if (index < 0) index = -1;
-    if (index < 0 || cursor.line >= (this.#blocks[index]?.count ?? 0)) {
+  #blockAt(cursor: Cursor): CacheBlock | undefined {
+    // Below 0 for a block that was read to its end and dropped since.
+    let index = Math.max(-1, cursor.block - this.#firstBlock);
+    let block = this.#blocks[index];
+    while (index < 0 || cursor.line >= (block?.count ?? 0)) {
       if (index + 1 >= this.#blocks.length) return undefined;
-      index++;
+      // Lines that were taken back are passed over, whether the cursor had seen them or not.
+      if (block === undefined) cursor.seq = Math.max(cursor.seq, this.#firstSeq);
+      else cursor.seq += block.count + block.gone - cursor.line;
+      block = this.#blocks[++index];
       cursor.block = this.#firstBlock + index;
       cursor.offset = 0;
       cursor.line = 0;
     }
-    return this.#blocks[index];
+    return block;
   }
 }
 

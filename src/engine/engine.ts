@@ -1,23 +1,29 @@
 // The engine: applications with their channels, who follows what, and the way of a message.
 
-import { Buffer } from "node:buffer";
 import type { Clock } from "../core/clock.ts";
-import type { Turn, TurnTask } from "../core/turn.ts";
+import { nextTurn, type Turn, type TurnTask } from "../core/turn.ts";
+import { encodeUtf8 } from "../proto/bytes.ts";
+import { MESSAGE_LINE_EXTRA } from "../proto/encoder.ts";
 import { WireError } from "../proto/errors.ts";
-import { historyJson } from "../proto/encoder.ts";
 import { checkName, nameBytes } from "../proto/names.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import { App } from "./channel_table.ts";
-import { HistoryCache, type HistoryLimits } from "./history_cache.ts";
+import { History, type HistoryPage, type ReplayStart, type Storage } from "./history.ts";
+import type { HistoryLimits } from "./history_cache.ts";
+import type { HistoryQueue } from "./ports/history_queue.ts";
+import type { MessageRange, PruneRequest, PruneStep } from "./ports/history_store.ts";
 import type { Subscriber } from "./ports/subscriber.ts";
-import { Replay, type ReplayHost } from "./replay.ts";
+import type { ReplayHost } from "./replay.ts";
 import { Session } from "./session.ts";
+import type { StoredPage } from "./store_pages.ts";
+
+export type { HistoryPage, ReplayStart } from "./history.ts";
 
 /** The application of connections that never authenticated. */
 export const DEFAULT_APP = "default";
 
-/** About how large a page of `his` may become, in bytes of JSON. */
-const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+/** Channels that are looked at before others have their turn. */
+const CHANNELS_PER_TURN = 1000;
 
 /** Settings of an {@link Engine}. */
 export interface EngineOptions {
@@ -25,9 +31,11 @@ export interface EngineOptions {
   turn: Turn;
   /** This node's name, the `node` of every message. */
   node: string;
-  /** Whether messages are kept (in memory) for `his` and `sub … <timestamp>`. */
+  /** Whether messages are kept for `his` and `sub … <timestamp>`. */
   keepHistory: boolean;
   history: HistoryLimits;
+  /** What keeps them beside memory, and what stands before it. */
+  storage?: Storage;
   maxChannelsPerConnection: number;
 }
 
@@ -40,33 +48,22 @@ export interface EngineCounters {
   subscriptions: number;
 }
 
-/** What `sub <channel> <timestamp>` found. */
-export interface ReplayStart {
-  /** Kept messages after the timestamp. */
-  count: number;
-  /** Whether some may be missing. */
-  partial: boolean;
-  /** Lets the messages flow; to be called once the reply is queued. */
-  start(): void;
-}
-
-/** A page of `his`. */
-export interface HistoryPage {
-  /** A JSON array. */
-  json: string;
-  partial: boolean;
-}
-
 /** Everything behind the doors, on one node. */
 export class Engine implements TurnTask, ReplayHost {
   readonly node: string;
   readonly counters: EngineCounters = { published: 0, delivered: 0, subscriptions: 0 };
+  /** What messages wait in for the store; null where there is none. */
+  readonly queue: HistoryQueue | null;
+  /** See {@link ReplayHost}. */
+  readonly readPage:
+    | ((app: string, channel: string, afterTs: number) => Promise<StoredPage>)
+    | null;
 
   #clock: Clock;
   #clockIsFresh = false;
   #turn: Turn;
   #apps = new Map<string, App>();
-  #cache: HistoryCache | null;
+  #history: History | null;
   #maxChannelsPerConnection: number;
   #open: Channel[] = [];
   #inTurn = false;
@@ -76,9 +73,18 @@ export class Engine implements TurnTask, ReplayHost {
     this.#clock = options.clock;
     this.#turn = options.turn;
     this.#maxChannelsPerConnection = options.maxChannelsPerConnection;
-    this.#cache = options.keepHistory
-      ? new HistoryCache(options.history, options.clock.last, (channel) => this.#forget(channel))
-      : null;
+    this.queue = options.storage?.queue ?? null;
+    this.#history = !options.keepHistory ? null : new History({
+      limits: options.history,
+      startTs: options.clock.last,
+      node: options.node,
+      storage: options.storage,
+      remove: (channel) => this.#forget(channel),
+    });
+    const stored = this.#history?.stored ?? null;
+    this.readPage = stored === null
+      ? null
+      : (app, channel, afterTs) => stored.page(app, channel, afterTs);
   }
 
   /** The application `id`, made when it is new. */
@@ -90,7 +96,7 @@ export class Engine implements TurnTask, ReplayHost {
 
   /** Whether messages are kept for `his` and `sub … <timestamp>`. */
   get keepsHistory(): boolean {
-    return this.#cache !== null;
+    return this.#history !== null;
   }
 
   /** Number of channels known, over all applications. */
@@ -102,7 +108,7 @@ export class Engine implements TurnTask, ReplayHost {
 
   /** Bytes of kept messages. */
   get historyBytes(): number {
-    return this.#cache?.bytes ?? 0;
+    return this.#history?.cache.bytes ?? 0;
   }
 
   /** A new connection's session, in the application `default`. */
@@ -150,9 +156,10 @@ export class Engine implements TurnTask, ReplayHost {
     if (!channel.isOpen) {
       this.#open.push(channel);
       this.#joinTurn();
-      if (channel.isIdle) this.#cache?.touch(channel);
+      if (channel.isIdle) this.#history?.cache.touch(channel);
     }
     channel.append(bytes, start, end, ts, this.#clock.digits, session.user);
+    this.queue?.accept(channel.prefix.length + (end - start) + MESSAGE_LINE_EXTRA);
     return ts;
   }
 
@@ -191,7 +198,7 @@ export class Engine implements TurnTask, ReplayHost {
   closeBatch(channel: Channel): void {
     const batch = channel.takeBatch();
     if (batch === null) return;
-    this.#cache?.append(channel, batch.lines.view, batch);
+    this.#history?.append(channel, batch);
     this.counters.delivered += batch.count * channel.subscribers.length;
     channel.fanOut(batch, this.node);
     batch.lines.release();
@@ -206,29 +213,30 @@ export class Engine implements TurnTask, ReplayHost {
     const subscription = this.#subscription(session, nameBytes(name, "channel"));
     if (subscription === undefined) return false;
     subscription.channel.join(subscription);
-    this.#cache?.touch(subscription.channel);
+    this.#history?.cache.touch(subscription.channel);
     return true;
   }
 
   /**
    * `sub <channel> <timestamp>`; `afterTs` in microseconds. Undefined when the session follows the
-   * channel already. Throws `history-off`.
+   * channel already. A promise where the store is asked. Throws `history-off`; rejects with
+   * `storage-unavailable`, and then nothing is subscribed.
    */
-  subscribeFrom(session: Session, name: string, afterTs: number): ReplayStart | undefined {
+  subscribeFrom(
+    session: Session,
+    name: string,
+    afterTs: number,
+  ): ReplayStart | undefined | Promise<ReplayStart> {
     const bytes = nameBytes(name, "channel");
-    const cache = this.#requireHistory();
+    const history = this.#requireHistory();
     const subscription = this.#subscription(session, bytes);
     if (subscription === undefined) return undefined;
-    const { channel } = subscription;
-    if (channel.history === null) {
-      channel.join(subscription);
-      return { count: 0, partial: cache.isPartial(afterTs, false), start: () => {} };
-    }
-    const { cursor, count } = channel.history.seek(afterTs, false);
-    const partial = channel.history.isPartial(afterTs, false);
-    const replay = new Replay(this, subscription, cursor, session.replays);
-    cache.touch(channel);
-    return { count, partial, start: () => replay.pump() };
+    const start = history.begin(this, subscription, session.app, session.replays, afterTs);
+    if (!(start instanceof Promise)) return start;
+    return start.catch((error) => {
+      this.#end(session, subscription);
+      throw error;
+    });
   }
 
   /**
@@ -267,10 +275,15 @@ export class Engine implements TurnTask, ReplayHost {
     for (const replay of session.replays) {
       if (replay.subscription === subscription) replay.stop();
     }
-    session.subscriptions.delete(channel);
-    this.#leave(subscription);
-    this.#afterLeave(channel);
+    this.#end(session, subscription);
     return true;
+  }
+
+  #end(session: Session, subscription: Subscription): void {
+    // Ended already where the session has closed meanwhile.
+    if (!session.subscriptions.delete(subscription.channel)) return;
+    this.#leave(subscription);
+    this.#afterLeave(subscription.channel);
   }
 
   #leave(subscription: Subscription): void {
@@ -281,7 +294,7 @@ export class Engine implements TurnTask, ReplayHost {
   #afterLeave(channel: Channel): void {
     if (!channel.isIdle) return;
     if (channel.history === null && !channel.isOpen) this.#forget(channel);
-    else this.#cache?.touch(channel);
+    else this.#history?.cache.touch(channel);
   }
 
   /** Gives the session's replays the room that its subscriber has gained. */
@@ -295,40 +308,62 @@ export class Engine implements TurnTask, ReplayHost {
   }
 
   /**
-   * `his`: at most `limit` messages and about `maxBytes` of JSON from `fromTs` (microseconds,
-   * included) on, oldest first. Throws `history-off`.
+   * `his`: at most `limit` messages and about `maxBytes` of JSON (and what the protocol allows) from
+   * `fromTs` (microseconds, included) on, oldest first. A promise where the store is asked. Throws
+   * `history-off`, rejects with `storage-unavailable`.
    */
   history(
     session: Session,
     name: string,
     fromTs: number,
     limit: number,
-    maxBytes = MAX_PAGE_BYTES,
-  ): HistoryPage {
+    maxBytes = Infinity,
+  ): HistoryPage | Promise<HistoryPage> {
+    const { app } = session;
     const bytes = nameBytes(name, "channel");
-    const cache = this.#requireHistory();
-    const channel = session.app.find(bytes, 0, bytes.length);
+    const history = this.#requireHistory();
+    const channel = app.find(bytes, 0, bytes.length);
     if (channel !== undefined) this.closeBatch(channel);
-    const history = channel?.history ?? null;
-    if (history === null) return { json: "[]", partial: cache.isPartial(fromTs, true) };
-    if (channel !== undefined) cache.touch(channel);
-    const { cursor, count } = history.seek(fromTs, true);
-    const parts: string[] = [];
-    let size = 0;
-    const most = Math.min(count, limit);
-    while (parts.length < most && size < Math.min(maxBytes, MAX_PAGE_BYTES)) {
-      const message = history.nextMessage(cursor, name);
-      if (message === undefined) break;
-      const json = historyJson(message, this.node);
-      size += Buffer.byteLength(json) + 1;
-      parts.push(json);
-    }
-    return { json: `[${parts.join(",")}]`, partial: history.isPartial(fromTs, true) };
+    // Closing may have had it forgotten.
+    const known = channel?.forgotten ? undefined : channel;
+    return history.read({ app, name, bytes, fromTs, limit, maxBytes }, known);
   }
 
-  #requireHistory(): HistoryCache {
-    if (this.#cache !== null) return this.#cache;
+  #requireHistory(): History {
+    if (this.#history !== null) return this.#history;
     throw new WireError("history-off", 'no history is kept here (msg_storage: "")');
+  }
+
+  /** The store has been opened, and knows timestamps up to `lastTs`: ours go on above it. */
+  storeOpened(lastTs: number): void {
+    this.#clock.moveFrom(lastTs);
+    this.#history?.opened(lastTs);
+  }
+
+  /** Accepted messages have not been kept: they leave memory, too. */
+  storeFailed(ranges: readonly MessageRange[]): void {
+    this.#history?.failed(ranges, ({ app, channel }) => this.#find(app, channel));
+  }
+
+  /** Messages up to `ts` are kept nowhere any more. */
+  pruned(app: string, channel: string, ts: number): void {
+    this.#history?.pruned(this.#find(app, channel), ts);
+  }
+
+  /** `HistoryStore.prune` for the messages in memory, where nothing else keeps them: a whole round. */
+  async pruneMemory({ beforeTs }: PruneRequest): Promise<PruneStep> {
+    const cache = this.#requireHistory().cache;
+    let sinceTurn = 0;
+    for (const channel of beforeTs > 0 ? cache.channels() : []) {
+      if (!channel.forgotten) cache.expire(channel, beforeTs);
+      if (++sinceTurn % CHANNELS_PER_TURN === 0) await nextTurn();
+    }
+    return { pruned: [], cursor: undefined };
+  }
+
+  #find(app: string, channel: string): Channel | undefined {
+    const bytes = encodeUtf8(channel);
+    return this.#apps.get(app)?.find(bytes, 0, bytes.length);
   }
 
   /** Takes the channel out of its application; who still holds it must look it up again. */

@@ -2,6 +2,7 @@
 
 import type { Channel } from "./channel.ts";
 import { type BatchInfo, ChannelHistory } from "./channel_history.ts";
+import type { Block } from "./ports/history_store.ts";
 
 /** Bounds of the kept messages. */
 export interface HistoryLimits {
@@ -11,6 +12,18 @@ export interface HistoryLimits {
   maxBytes: number;
   /** Channels without a subscriber that are remembered. */
   maxIdleChannels: number;
+}
+
+/** Settings of a {@link HistoryCache}. */
+export interface CacheOptions {
+  /** What was published before it, microseconds, is not known here. */
+  startTs: number;
+  /** Whether nothing else keeps the messages, so that what is dropped is gone. */
+  isOnlyCopy: boolean;
+  /** This node's name. */
+  node: string;
+  /** Takes a forgotten channel out of its application. */
+  remove(channel: Channel): void;
 }
 
 /** From so many channels on, eviction takes more than it must. */
@@ -26,32 +39,97 @@ const CHANNEL_OVERHEAD_BYTES = 1400;
 export class HistoryCache {
   /** Bytes in use, bookkeeping included. */
   bytes = 0;
+  /** Messages after this timestamp may be kept nowhere else yet, and are not dropped. */
+  settledTs = Infinity;
 
   #limits: HistoryLimits;
-  #remove: (channel: Channel) => void;
+  #options: CacheOptions;
   #forgottenTs: number;
   // Sets keep the order of insertion: taken out and put in again is "last used".
   #used = new Set<Channel>();
   /** Those of them without subscribers. */
   #idle = new Set<Channel>();
 
-  /**
-   * `startTs`: what was published before it, microseconds, is not known here.
-   * `remove` takes a forgotten channel out of its application.
-   */
-  constructor(limits: HistoryLimits, startTs: number, remove: (channel: Channel) => void) {
+  constructor(limits: HistoryLimits, options: CacheOptions) {
     this.#limits = limits;
-    this.#forgottenTs = startTs;
-    this.#remove = remove;
+    this.#forgottenTs = options.startTs;
+    this.#options = options;
+  }
+
+  /** Newest messages kept per channel. */
+  get maxMessagesPerChannel(): number {
+    return this.#limits.maxMessagesPerChannel;
+  }
+
+  /** Of a channel without any kept messages: those up to here may have been forgotten. */
+  get forgottenTs(): number {
+    return this.#forgottenTs;
+  }
+
+  /** There may be older messages elsewhere up to `ts`, which is later than was known. */
+  raiseStart(ts: number): void {
+    this.#forgottenTs = Math.max(this.#forgottenTs, ts);
   }
 
   /** Keeps a batch of the channel's lines. */
   append(channel: Channel, lines: Uint8Array, info: BatchInfo): void {
-    channel.history ??= new ChannelHistory(channel.prefix.length, this.#forgottenTs);
-    const { history } = channel;
+    const history = this.open(channel);
     const before = cost(history);
-    history.append(lines, info, this.#limits.maxMessagesPerChannel);
+    history.append(lines, info, this.#limits.maxMessagesPerChannel, this.settledTs);
+    this.#changed(channel, cost(history) - before);
+  }
+
+  /** The channel's kept messages; made where there are none. */
+  open(channel: Channel): ChannelHistory {
+    const { isOnlyCopy, node } = this.#options;
+    return channel.history ??= new ChannelHistory({
+      prefixLength: channel.prefix.length,
+      lostTs: this.#forgottenTs,
+      isOnlyCopy,
+      node,
+    });
+  }
+
+  /** Puts a store's messages in front of those that are kept; see {@link ChannelHistory.prepend}. */
+  prepend(channel: Channel, older: readonly Block[], lostTs: number): void {
+    const history = this.open(channel);
+    const before = cost(history);
+    history.prepend(older, lostTs);
+    channel.lastTs = Math.max(channel.lastTs, older.at(-1)?.lastTs ?? 0);
+    history.trim(this.#limits.maxMessagesPerChannel, this.settledTs);
+    this.#changed(channel, cost(history) - before);
+  }
+
+  /** Takes back the channel's messages from `ts` on. */
+  takeBack(channel: Channel, ts: number): void {
+    channel.history?.takeBack(ts);
+  }
+
+  /** Drops the channel's messages up to `ts`, which are kept nowhere any more. */
+  prune(channel: Channel, ts: number): void {
+    const { history } = channel;
+    if (history === null) return;
+    const before = cost(history);
+    history.prune(ts);
     this.bytes += cost(history) - before;
+  }
+
+  /** The channels with kept messages, those used longest ago first. */
+  channels(): Channel[] {
+    return [...this.#used];
+  }
+
+  /**
+   * Drops a channel's messages before `beforeTs` where nothing else keeps them; one that has none left
+   * and no subscriber is forgotten.
+   */
+  expire(channel: Channel, beforeTs: number): void {
+    this.prune(channel, beforeTs - 1);
+    if (channel.history?.count === 0 && channel.isIdle && !channel.isOpen) this.#forget(channel);
+  }
+
+  #changed(channel: Channel, bytes: number): void {
+    this.bytes += bytes;
     this.touch(channel);
     if (this.bytes > this.#limits.maxBytes || this.#idle.size > this.#limits.maxIdleChannels) {
       this.#evict();
@@ -67,9 +145,9 @@ export class HistoryCache {
     if (channel.isIdle) this.#idle.add(channel);
   }
 
-  /** Whether messages after `ts` (`inclusive`: or at it) may be missing, for a channel without any. */
-  isPartial(ts: number, inclusive: boolean): boolean {
-    return ts !== 0 && (inclusive ? this.#forgottenTs >= ts : this.#forgottenTs > ts);
+  /** Whether messages after `afterTs` may have been forgotten, of a channel without any. */
+  isPartial(afterTs: number): boolean {
+    return this.#options.isOnlyCopy && afterTs > 0 && this.#forgottenTs > afterTs;
   }
 
   /** Takes new bounds. */
@@ -86,17 +164,23 @@ export class HistoryCache {
     const idleTarget = this.#idle.size > maxIdleChannels ? maxIdleChannels * share : Infinity;
     for (const channel of this.#idle) {
       if (this.#idle.size <= idleTarget) break;
-      // Its newest messages are on their way here; with them comes the next look at the bounds.
-      if (channel.isOpen) break;
+      // Its newest messages are on their way, here or into the store; with what comes behind them
+      // comes the next look at the bounds.
+      if (!this.#isSettled(channel)) break;
       this.#forget(channel);
     }
     if (this.bytes <= maxBytes) return;
     const target = maxBytes * share;
     for (const channel of this.#used) {
-      if (this.bytes <= target) return;
-      if (channel.isIdle && !channel.isOpen) this.#forget(channel);
+      // Those behind it were used later still.
+      if (this.bytes <= target || channel.lastTs > this.settledTs) return;
+      if (channel.isIdle && this.#isSettled(channel)) this.#forget(channel);
       else this.#shrink(channel, this.bytes - target);
     }
+  }
+
+  #isSettled(channel: Channel): boolean {
+    return !channel.isOpen && channel.lastTs <= this.settledTs;
   }
 
   /** Drops the channel's oldest messages until `bytes` are freed or none is left. */
@@ -104,7 +188,7 @@ export class HistoryCache {
     const { history } = channel;
     if (history === null) return;
     const before = cost(history);
-    while (cost(history) > before - bytes && history.dropOldestBlock() > 0);
+    while (cost(history) > before - bytes && history.dropOldestBlock(this.settledTs) > 0);
     this.bytes += cost(history) - before;
     // Nothing left to take: not to be looked at again before it gets something.
     if (cost(history) === 0) this.#used.delete(channel);
@@ -119,7 +203,7 @@ export class HistoryCache {
     history.clear();
     channel.history = null;
     this.#forgottenTs = Math.max(this.#forgottenTs, channel.lastTs);
-    this.#remove(channel);
+    this.#options.remove(channel);
   }
 }
 

@@ -1,61 +1,155 @@
 // The catching-up reader: kept messages for one subscription, until it turns live.
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import { spawn } from "../core/spawn.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
-import { eventLine } from "../proto/encoder.ts";
+import { eventLine, lineTimestamp } from "../proto/encoder.ts";
+import { WireError } from "../proto/errors.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import type { ChannelHistory, Cursor } from "./channel_history.ts";
+import { PageReader } from "./page_reader.ts";
+import type { StoredPage } from "./store_pages.ts";
 
 /** Kept messages go out in pieces of about this size. */
 const PIECE_BYTES = 64 * 1024;
+/** A store that did not answer is asked again after so long, ms. */
+const RETRY_MS = 1000;
 
 /** What a replay asks of the engine. */
 export interface ReplayHost {
-  readonly node: string;
   /** Closes the channel's open batch, so that its messages are among the kept ones. */
   closeBatch(channel: Channel): void;
   /** Counts deliveries. */
   countDelivered(messages: number): void;
+  /** The store's page behind `afterTs`, see `StoredHistory.page`; null where nothing else is kept than what is in memory. */
+  readonly readPage:
+    | ((app: string, channel: string, afterTs: number) => Promise<StoredPage>)
+    | null;
 }
 
 /**
  * Reads a channel's kept messages for one subscriber, under the same flow control as any other
  * output, and makes the subscription live once it has reached the newest (docs/protocol.md, "The
- * seam between history and live"). Nothing is buffered for it meanwhile: its place is a cursor.
+ * seam between history and live"). Nothing is buffered for it meanwhile: its place is a cursor in the
+ * memory's messages, or before them a place in a page of the store.
  */
 export class Replay {
+  /** Timestamp behind which the next message is looked for, while the store is read. */
+  #afterTs: number;
+  /** The place in memory, once its messages reach back to where the replay is. */
+  #cursor: Cursor | null = null;
+  #page: PageReader | null = null;
+  /** Whether the last page was the store's last. */
+  #isStoreEnd = false;
+  #isReading = false;
+
   constructor(
     readonly host: ReplayHost,
     readonly subscription: Subscription,
-    readonly cursor: Cursor,
+    afterTs: number,
     /** The replays of the same connection; this one is among them while it lasts. */
     readonly siblings: Set<Replay>,
   ) {
+    this.#afterTs = afterTs;
     subscription.channel.catchingUp++;
     siblings.add(this);
+  }
+
+  /** Begins in memory, whose messages reach back far enough. */
+  beginAt(cursor: Cursor): void {
+    this.#cursor = cursor;
+  }
+
+  /** Begins with a page of the store that has been read already. */
+  beginWith(page: StoredPage): void {
+    this.#turnTo(page);
+  }
+
+  #turnTo(page: StoredPage): void {
+    this.#page = new PageReader(page, this.subscription.channel.prefix.length, this.#afterTs);
+    this.#isStoreEnd = page.isEnd;
   }
 
   /** Delivers as much as the subscriber has room for. Called at first, and when it has drained. */
   pump(): void {
     const { follower: { subscriber }, channel } = this.subscription;
-    while (this.siblings.has(this)) {
-      const history = channel.history;
-      if (history?.isLost(this.cursor)) {
-        // What it still had to get is gone: better to say so than to leave a hole.
-        subscriber.cutOff();
-        return;
+    while (this.siblings.has(this) && !this.#isReading) {
+      if (this.#cursor === null && this.#page === null && !this.#enterMemory(channel)) {
+        if (this.#isStoreEnd && channel.history === null && !channel.isOpen) this.#turnLive();
+        else if (channel.isOpen && channel.history === null) this.host.closeBatch(channel);
+        else this.#readOn();
+        continue;
       }
       const room = subscriber.replayRoom();
       if (room <= 0) return;
-      if (history !== null && this.#deliverPiece(history, Math.min(room, PIECE_BYTES))) continue;
-      if (channel.isOpen) {
-        this.host.closeBatch(channel);
-        continue;
+      const maxBytes = Math.min(room, PIECE_BYTES);
+      if (this.#page !== null) {
+        if (this.#deliverFromPage(this.#page, maxBytes)) continue;
+        this.#afterTs = this.#page.throughTs;
+        this.#page = null;
+      } else if (this.#cursor !== null && !this.#pumpMemory(channel, this.#cursor, maxBytes)) {
+        return;
       }
-      this.stop();
-      channel.join(this.subscription);
-      return;
     }
+  }
+
+  /** One step in memory; false when the replay is over. */
+  #pumpMemory(channel: Channel, cursor: Cursor, maxBytes: number): boolean {
+    const { history } = channel;
+    if (history?.isLost(cursor)) {
+      if (this.host.readPage === null) {
+        // What it still had to get is gone: better to say so than to leave a hole.
+        this.subscription.follower.subscriber.cutOff();
+        return false;
+      }
+      this.#cursor = null;
+      this.#isStoreEnd = false;
+      return true;
+    }
+    if (history !== null && this.#deliverFromMemory(history, cursor, maxBytes)) return true;
+    if (channel.isOpen) {
+      this.host.closeBatch(channel);
+      return true;
+    }
+    this.#turnLive();
+    return false;
+  }
+
+  /** Goes on in memory where that reaches back to where the replay is. */
+  #enterMemory({ history }: Channel): boolean {
+    if (history === null || !history.covers(this.#afterTs)) return false;
+    this.#cursor = history.seek(this.#afterTs).cursor;
+    return true;
+  }
+
+  #turnLive(): void {
+    const { channel, follower } = this.subscription;
+    this.stop();
+    channel.join(this.subscription);
+    follower.subscriber.caughtUp();
+  }
+
+  /** Asks the store for the next page, and goes on with it. */
+  #readOn(): void {
+    const { readPage } = this.host;
+    if (readPage === null) throw new Error("a replay without a store has left the memory");
+    this.#isReading = true;
+    spawn("engine.replay", async () => {
+      const { channel } = this.subscription;
+      while (this.siblings.has(this)) {
+        try {
+          const page = await readPage(channel.app.id, channel.name, this.#afterTs);
+          if (this.siblings.has(this)) this.#turnTo(page);
+          break;
+        } catch (error) {
+          if (!(error instanceof WireError)) throw error;
+          // The store is down. What it holds can wait; nothing is lost by it.
+          await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        }
+      }
+      this.#isReading = false;
+      this.pump();
+    });
   }
 
   /** Ends the replay without turning live. */
@@ -64,27 +158,45 @@ export class Replay {
     this.subscription.channel.catchingUp--;
   }
 
-  #deliverPiece(history: ChannelHistory, maxBytes: number): boolean {
+  #deliverFromMemory(history: ChannelHistory, cursor: Cursor, maxBytes: number): boolean {
     const { follower, channel } = this.subscription;
-    const before = this.cursor.seq;
+    const before = cursor.seq;
     let lines: PooledBuffer;
     if (follower.form === "text") {
-      const piece = history.next(this.cursor, maxBytes);
+      const piece = history.next(cursor, maxBytes);
       if (piece === undefined) return false;
+      const lastLine = piece.lines.lastIndexOf(0x0a, piece.lines.length - 2) + 1;
+      this.#afterTs = lineTimestamp(piece.lines, lastLine, channel.prefix.length);
       lines = copyOf(piece.lines);
     } else {
       const { name } = channel;
       let text = "";
       while (text.length < maxBytes) {
-        const message = history.nextMessage(this.cursor, name);
+        const message = history.nextMessage(cursor, name);
         if (message === undefined) break;
-        text += eventLine(message, this.host.node);
+        this.#afterTs = message.ts;
+        text += eventLine(message);
       }
       if (text === "") return false;
       lines = copyOf(encodeUtf8(text));
     }
-    this.host.countDelivered(this.cursor.seq - before);
+    this.host.countDelivered(cursor.seq - before);
     follower.subscriber.deliver(lines);
+    return true;
+  }
+
+  #deliverFromPage(page: PageReader, maxBytes: number): boolean {
+    const { follower, channel } = this.subscription;
+    const piece = page.next(maxBytes);
+    if (piece === undefined) return false;
+    const { block, line, lines, count } = piece;
+    this.#afterTs = page.lastTs;
+    this.host.countDelivered(count);
+    follower.subscriber.deliver(
+      follower.form === "text"
+        ? copyOf(lines)
+        : channel.encodeEvents(lines, block.froms, line, block.node),
+    );
     return true;
   }
 }

@@ -16,6 +16,8 @@ export interface Message {
   readonly msg: string;
   /** The publisher's user name, where it is known. */
   readonly from?: string;
+  /** The node that accepted it. */
+  readonly node: string;
 }
 
 /** Where the channel's name begins in a {@link messagePrefix}. */
@@ -28,6 +30,11 @@ export function messagePrefix(name: Uint8Array): Uint8Array<ArrayBuffer> {
   prefix.set(name, PREFIX_NAME_START);
   prefix[prefix.length - 1] = SPACE;
   return prefix;
+}
+
+/** Length of the {@link messagePrefix} of a channel with this name. */
+export function prefixLengthOf(name: Uint8Array): number {
+  return PREFIX_NAME_START + name.length + 1;
 }
 
 /** The channel's name in a {@link messagePrefix}. */
@@ -90,6 +97,19 @@ export function writeMessageLine(
   return o;
 }
 
+/** The channel in the MESSAGE line with which `bytes` begin. */
+export function lineChannel(bytes: Uint8Array): string {
+  let name = "";
+  for (let i = PREFIX_NAME_START; bytes[i] !== SPACE; i++) {
+    // Beyond ASCII by the decoder, which costs as much as 50 characters here.
+    if (bytes[i] > 0x7f) {
+      return decodeUtf8(bytes.subarray(PREFIX_NAME_START, bytes.indexOf(SPACE, i)));
+    }
+    name += String.fromCharCode(bytes[i]);
+  }
+  return name;
+}
+
 /** The timestamp in the MESSAGE line that begins at `at`. */
 export function lineTimestamp(bytes: Uint8Array, at: number, prefixLength: number): number {
   let ts = 0;
@@ -109,13 +129,13 @@ export function lineText(
 }
 
 /** The object of `his`, as JSON. */
-export function historyJson(message: Message, node: string): string {
-  const { channel, msg, ts, from } = message;
+export function historyJson(message: Message): string {
+  const { channel, msg, ts, from, node } = message;
   return JSON.stringify({ channel, msg, ts, from, node });
 }
 
 /** One EVENT line, with its line end. */
-export function eventLine(message: Message, node: string): string {
-  const { channel, ts, from, msg } = message;
+export function eventLine(message: Message): string {
+  const { channel, ts, node, from, msg } = message;
   return `EVENT ${JSON.stringify({ op: "msg", channel, ts, node, from, msg })}\r\n`;
 }

@@ -82,7 +82,7 @@ Deno.test("an EVENT is one line of JSON that parses back to the same, `from` onl
   const ts = 1_700_000_000_123_456;
   for (const msg of AWKWARD) {
     for (const from of [undefined, "ann", '"\u2028']) {
-      const event = eventLine({ channel: "__proto__", ts, msg, from }, "node-1");
+      const event = eventLine({ channel: "__proto__", ts, msg, from, node: "node-1" });
       assert.match(event, /^EVENT \{[^\r\n]*\}\r\n$/);
       const parsed = JSON.parse(event.slice(6));
       const expected = { op: "msg", channel: "__proto__", ts, node: "node-1", msg };
@@ -93,7 +93,7 @@ Deno.test("an EVENT is one line of JSON that parses back to the same, `from` onl
 
 Deno.test("a message of `his` is JSON without a line end in it", () => {
   for (const msg of AWKWARD) {
-    const json = historyJson({ channel: "é", ts: 5, msg }, "n");
+    const json = historyJson({ channel: "é", ts: 5, msg, node: "n" });
     assert.doesNotMatch(json, /[\r\n]/);
     assert.deepEqual(JSON.parse(json), { channel: "é", ts: 5, msg, node: "n" });
   }

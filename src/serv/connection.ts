@@ -10,6 +10,7 @@ import type { Subscriber } from "../engine/ports/subscriber.ts";
 import type { Session } from "../engine/session.ts";
 import type { ErrorCode } from "../proto/errors.ts";
 import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
+import { HeldReplies, type HeldRepliesOwner } from "./held_replies.ts";
 import { holdBack, type ReadBudget } from "./pace.ts";
 import { type RequestHost, Requests } from "./requests.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
@@ -54,7 +55,8 @@ export interface ConnectionHost {
 type State = "open" | "finishing" | "lingering" | "closed";
 
 /** Serves one client, from accept to close. */
-export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEntry {
+export class Connection
+  implements Subscriber, WriterOwner, RequestHost, HeldRepliesOwner, WheelEntry {
   // The timing wheel's.
   prev: WheelEntry | null = null;
   next: WheelEntry | null = null;
@@ -64,6 +66,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   readonly session: Session;
   readonly connectedAtMs: number = performance.now();
   readonly writer: Writer;
+  readonly held: HeldReplies = new HeldReplies(this);
 
   #host: ConnectionHost;
   #conn: Deno.Conn;
@@ -150,7 +153,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
         await this.#serve(buffer.subarray(0, count));
         readBuffers.put(buffer);
         this.#isServing = false;
-        if (this.#isShuttingDown) this.#sayGoodbye();
+        this.#endIfDone();
       }
       this.#endOfInput();
     } catch (error) {
@@ -211,11 +214,15 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   #endOfInput(): void {
     this.#inputEnded = true;
-    if (this.#state === "lingering") {
-      this.close(this.#reason);
-    } else if (this.#state === "open" && this.session.replays.size === 0) {
-      this.finish("client");
-    }
+    if (this.#state === "lingering") this.close(this.#reason);
+    else this.#endIfDone();
+  }
+
+  /** Closes in order where that is due, and everything that was asked for has been answered. */
+  #endIfDone(): void {
+    if (this.#state !== "open" || this.#isServing || !this.held.isEmpty) return;
+    if (this.#isShuttingDown) this.#sayGoodbye();
+    else if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
   }
 
   // ---- what commands may do ----------------------------------------------------------------
@@ -225,13 +232,25 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   reply(line: string): void {
-    this.writer.queueLine(line);
+    this.held.addLine(line);
   }
 
   replyError(code: ErrorCode, explanation: string): void {
     const { errors } = this.#host.counters;
     errors[code] = (errors[code] ?? 0) + 1;
-    this.writer.queueLine(`ERROR ${code} ${explanation}`);
+    this.held.addLine(`ERROR ${code} ${explanation}`);
+  }
+
+  onReleased(): void {
+    // It was us who kept it waiting.
+    this.#lastReadMs = performance.now();
+    this.#requests.onReleased();
+    this.#endIfDone();
+  }
+
+  onNotStored(messages: number): void {
+    const { errors } = this.#host.counters;
+    errors["storage-unavailable"] = (errors["storage-unavailable"] ?? 0) + messages;
   }
 
   authenticated(): void {
@@ -268,6 +287,10 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     return pending / maxPendingBytes;
   }
 
+  caughtUp(): void {
+    this.#endIfDone();
+  }
+
   cutOff(): void {
     this.#cutOff("slow-consumer", "messages that you still had to get are no longer kept");
   }
@@ -279,10 +302,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   }
 
   onDrained(): void {
-    if (this.session.replays.size > 0) {
-      this.engine.pumpReplays(this.session);
-      if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
-    }
+    if (this.session.replays.size > 0) this.engine.pumpReplays(this.session);
     this.wake();
   }
 
@@ -331,6 +351,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
   #cutOff(reason: CloseReason & ErrorCode, explanation: string): void {
     if (this.#state !== "open") return;
     this.#state = "finishing";
+    this.held.clear();
     this.#reason = reason;
     this.#requests.halt();
     const { counters } = this.#host;
@@ -346,10 +367,9 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
 
   /** Orderly stop of the server: answers what has been read, then says so and closes. */
   shutDown(): void {
-    if (this.#state !== "open") return;
-    // In the middle of a read's requests: the rest of them first.
-    if (this.#isServing) this.#isShuttingDown = true;
-    else this.#sayGoodbye();
+    // What has been read is answered first.
+    this.#isShuttingDown = true;
+    this.#endIfDone();
   }
 
   #sayGoodbye(): void {
@@ -368,6 +388,7 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.engine.closeSession(this.session);
+    this.held.clear();
     this.#host.wheel.cancel(this);
     this.writer.close();
     this.wake();
@@ -424,9 +445,10 @@ export class Connection implements Subscriber, WriterOwner, RequestHost, WheelEn
     return this.#requests.needsAuth && nowMs - this.connectedAtMs >= this.limits.authTimeoutMs;
   }
 
-  /** When the client was last heard of: while we do not read it, that is now. */
+  /** When the client was last heard of: while we do not read it, or owe it a reply, that is now. */
   #heardAtMs(nowMs: number): number {
-    return this.#resume === null && !this.#inputEnded ? this.#lastReadMs : nowMs;
+    const isOurTurn = this.#resume !== null || this.#inputEnded || !this.held.isEmpty;
+    return isOurTurn ? nowMs : this.#lastReadMs;
   }
 
   #checkIdle(nowMs: number): void {

@@ -13,6 +13,7 @@ function channelOf(backlogs: number[]): { channel: Channel; backlogs: number[] }
       deliver: (lines) => lines.release(),
       replayRoom: () => 0,
       backlog: () => backlogs[i],
+      caughtUp() {},
       cutOff() {},
     };
     channel.join({ follower: { subscriber, form: "text" }, channel, index: -1 });

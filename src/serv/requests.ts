@@ -2,6 +2,7 @@
 
 import type { Logger } from "../core/logger.ts";
 import type { Channel } from "../engine/channel.ts";
+import type { HistoryQueue } from "../engine/ports/history_queue.ts";
 import { CR, decodeUtf8, isUtf8 } from "../proto/bytes.ts";
 import { type ErrorCode, WireError } from "../proto/errors.ts";
 import { checkName } from "../proto/names.ts";
@@ -9,6 +10,7 @@ import { Parser, type ParserEvents } from "../proto/parser.ts";
 import { isHttpLine, parseRequest, shorten } from "../proto/request.ts";
 import type { CommandContext } from "./commands/command.ts";
 import { commands } from "./commands/table.ts";
+import type { HeldReplies } from "./held_replies.ts";
 import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
 import type { Writer } from "./writer.ts";
 
@@ -22,6 +24,8 @@ export interface RequestHost extends CommandContext {
   readonly logger: Logger;
   /** Whether so much waits for the client that its next request has to wait, too. */
   readonly isFull: boolean;
+  /** Replies that wait for a commit. */
+  readonly held: HeldReplies;
   replyError(code: ErrorCode, explanation: string): void;
   /** Something that the next request waited for is over. */
   wake(): void;
@@ -41,6 +45,8 @@ export class Requests implements ParserEvents {
   /** A command under way that the next request waits for. */
   #isRunning = false;
   #isThrottled = false;
+  /** Continues the command that waits for the replies before it. */
+  #afterHeld: (() => void) | null = null;
   #publishTokens = 0;
   #tokensAtMs = 0;
   #sliceEndsMs = 0;
@@ -89,25 +95,11 @@ export class Requests implements ParserEvents {
     end: number,
     utf8: boolean,
   ): void {
-    const { counters, engine, limits, session, writer } = this.#host;
+    const { counters, limits } = this.#host;
     counters.commands.pub++;
     try {
       if (this.needsAuth) throw needAuth("pub");
-      let channel: Channel | null | undefined = this.lastChannel;
-      if (
-        channel === null || channel.forgotten || channel.app !== session.app ||
-        !channel.isNamed(bytes, nameStart, nameEnd)
-      ) {
-        // The name of a channel that is known has been checked.
-        channel = session.app.find(bytes, nameStart, nameEnd);
-        if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
-      }
-      checkMessage(bytes, nameEnd + 1, end, utf8);
-      // Made for a message that is good, and not before.
-      channel ??= engine.channelFor(session, bytes, nameStart, nameEnd);
-      this.lastChannel = channel;
-      engine.publish(session, channel, bytes, nameEnd + 1, end);
-      writer.queuePublished(engine.timestampDigits);
+      this.#publish(bytes, nameStart, nameEnd, end, utf8);
     } catch (error) {
       this.#refuse(error);
     }
@@ -115,8 +107,93 @@ export class Requests implements ParserEvents {
     if (this.#host.isFull) this.halt();
   }
 
+  /** Publishes a message that is good, now or when the store has room for it; throws a refusal. */
+  #publish(
+    bytes: Uint8Array,
+    nameStart: number,
+    nameEnd: number,
+    end: number,
+    utf8: boolean,
+  ): void {
+    const { engine, held, session, writer } = this.#host;
+    let channel: Channel | null | undefined = this.lastChannel;
+    if (
+      channel === null || channel.forgotten || channel.app !== session.app ||
+      !channel.isNamed(bytes, nameStart, nameEnd)
+    ) {
+      // The name of a channel that is known has been checked.
+      channel = session.app.find(bytes, nameStart, nameEnd);
+      if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
+    }
+    checkMessage(bytes, nameEnd + 1, end, utf8);
+    const { queue } = engine;
+    if (queue !== null && queue.admission !== "open") {
+      if (queue.admission === "down") throw storageDown();
+      this.#awaitRoom(queue, bytes.slice(nameStart, end), nameEnd - nameStart);
+      return;
+    }
+    // Made for a message that is good, and not before.
+    channel ??= engine.channelFor(session, bytes, nameStart, nameEnd);
+    this.lastChannel = channel;
+    engine.publish(session, channel, bytes, nameEnd + 1, end);
+    if (queue !== null && queue.repliesAfterCommit) {
+      held.addPublished(engine.timestampDigits, queue.group);
+    } else if (held.isEmpty) {
+      writer.queuePublished(engine.timestampDigits);
+    } else {
+      held.addLine(`PUBLISHED ${decodeUtf8(engine.timestampDigits)}`);
+    }
+  }
+
+  /** So much waits for the store that this client is not read until there is room again. */
+  #awaitRoom(queue: HistoryQueue, line: Uint8Array, nameEnd: number): void {
+    this.#isRunning = true;
+    this.halt();
+    const retry = () => {
+      // The client has gone, and with it what it did not get an answer to.
+      if (this.#host.session.closed) return this.#done();
+      if (queue.admission === "full") return queue.whenAdmitted(retry);
+      try {
+        this.#publish(line, 0, nameEnd, line.length, true);
+      } catch (error) {
+        this.#refuse(error);
+      }
+      this.#done();
+    };
+    queue.whenAdmitted(retry);
+  }
+
+  #done(): void {
+    this.#isRunning = false;
+    this.#host.wake();
+  }
+
+  /** No reply is held any more: what waited for them goes on. */
+  onReleased(): void {
+    const next = this.#afterHeld;
+    if (next === null || !this.#host.held.isEmpty) return;
+    this.#afterHeld = null;
+    next();
+  }
+
   onLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
     const line = decodeLine(bytes, start, end, utf8);
+    if (this.#host.held.isEmpty) {
+      this.#run(line, utf8);
+    } else {
+      // It comes after the messages before it, and sees what has become of them.
+      this.#isRunning = true;
+      this.halt();
+      this.#afterHeld = () => {
+        this.#isRunning = false;
+        this.#run(line, utf8);
+        this.#host.wake();
+      };
+    }
+    if (this.#host.isFull || performance.now() > this.#sliceEndsMs) this.halt();
+  }
+
+  #run(line: string, utf8: boolean): void {
     const { command: name, words } = parseRequest(line);
     const command = commands.get(name);
     if (command === undefined) {
@@ -132,7 +209,6 @@ export class Requests implements ParserEvents {
         this.#refuse(error);
       }
     }
-    if (this.#host.isFull || performance.now() > this.#sliceEndsMs) this.halt();
   }
 
   onTooLong(): void {
@@ -157,10 +233,7 @@ export class Requests implements ParserEvents {
   #awaitCommand(running: Promise<void>): void {
     this.#isRunning = true;
     this.halt();
-    running.catch((error) => this.#refuse(error)).finally(() => {
-      this.#isRunning = false;
-      this.#host.wake();
-    });
+    running.catch((error) => this.#refuse(error)).finally(() => this.#done());
   }
 
   #refuse(error: unknown): void {
@@ -186,6 +259,13 @@ export class Requests implements ParserEvents {
       this.#host.wake();
     }, Math.max(1, (1 - this.#publishTokens) * 1000 / perSecond));
   }
+}
+
+function storageDown(): WireError {
+  return new WireError(
+    "storage-unavailable",
+    "the store does not work, so nothing was published; try again in a while",
+  );
 }
 
 function needAuth(command: string): WireError {

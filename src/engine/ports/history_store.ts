@@ -114,7 +114,8 @@ export interface HistoryStore {
 
   /**
    * A page of a channel's messages, oldest first. It never ends between two messages of one
-   * timestamp. It sees every append that has resolved, and no half of one that has not.
+   * timestamp. It sees every append that has resolved, and no half of one that has not; nor does it see
+   * one without those that were made before it.
    * A long read never keeps an append waiting: pages are small, and the caller asks for the next.
    */
   read(request: ReadRequest): Promise<Page>;

@@ -18,6 +18,8 @@ export interface Subscriber {
    * the monotonic clock.
    */
   backlog(nowMs: number): number;
+  /** One of its replays has come to its end. */
+  caughtUp(): void;
   /** Cuts the subscriber off, because it fell behind what is kept for it. */
   cutOff(): void;
 }

@@ -11,15 +11,15 @@ const usage = "auth <username> <token>";
 export const auth: Command = {
   usage,
   beforeAuth: true,
-  run(context, words) {
+  async run(context, words) {
     checkWords(words, 2, 2, usage);
     const [user, token] = words;
     nameBytes(user, "user name");
     const { auth, engine, session } = context;
-    const app = auth.find(user, token);
+    const app = await auth.find(user, token);
     if (app === undefined) return failed(context, "auth", "wrong user or token");
     enter(context, app);
-    if (!auth.take(app, token)) return failed(context, "auth", "token already used");
+    if (!await auth.take(token)) return failed(context, "auth", "token already used");
     session.app = engine.app(app);
     session.user = user;
     session.isAppServer = false;

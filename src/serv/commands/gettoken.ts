@@ -10,7 +10,7 @@ const usage = "gettoken <username>";
 /* gettoken <username>  → TOKEN <username> <token> */
 export const gettoken: Command = {
   usage,
-  run(context, words) {
+  async run(context, words) {
     const { auth, session } = context;
     checkWords(words, 1, 1, usage);
     const [user] = words;
@@ -22,6 +22,6 @@ export const gettoken: Command = {
         "only an application's server (auth_server) may ask for tokens",
       );
     }
-    context.reply(`TOKEN ${user} ${auth.issue(session.app.id, user)}`);
+    context.reply(`TOKEN ${user} ${await auth.issue(session.app.id, user)}`);
   },
 };

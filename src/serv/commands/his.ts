@@ -1,5 +1,6 @@
 // his <channel> <timestamp> [<limit>]: a page of kept messages as one JSON array.
 
+import type { HistoryPage } from "../../engine/engine.ts";
 import { WireError } from "../../proto/errors.ts";
 import { checkWords, shorten } from "../../proto/request.ts";
 import { parseTimestamp } from "../../proto/timestamps.ts";
@@ -16,14 +17,12 @@ export const his: Command = {
     const { engine, session, maxReplyBytes } = context;
     checkWords(words, 2, 3, usage);
     const [channel, timestamp, limit] = words;
-    const page = engine.history(
-      session,
-      channel,
-      parseTimestamp(timestamp),
-      parseLimit(limit),
-      maxReplyBytes,
-    );
-    context.reply(`HISTORY ${channel} ${page.partial ? "PARTIAL " : ""}${page.json}`);
+    const fromTs = parseTimestamp(timestamp);
+    const page = engine.history(session, channel, fromTs, parseLimit(limit), maxReplyBytes);
+    const reply = ({ json, partial }: HistoryPage) =>
+      context.reply(`HISTORY ${channel} ${partial ? "PARTIAL " : ""}${json}`);
+    if (page instanceof Promise) return page.then(reply);
+    reply(page);
   },
 };
 

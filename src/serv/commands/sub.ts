@@ -1,5 +1,6 @@
 // sub <channel> [<timestamp>]: follows a channel, from now on or from a moment in its history.
 
+import type { ReplayStart } from "../../engine/engine.ts";
 import { checkWords } from "../../proto/request.ts";
 import { parseTimestamp } from "../../proto/timestamps.ts";
 import type { Command } from "./command.ts";
@@ -24,7 +25,11 @@ export const sub: Command = {
       context.reply(`ALREADY SUBSCRIBED ${channel}`);
       return;
     }
-    context.reply(`SUBSCRIBED ${channel} ${replay.count}${replay.partial ? " PARTIAL" : ""}`);
-    replay.start();
+    const reply = ({ count, partial, start }: ReplayStart) => {
+      context.reply(`SUBSCRIBED ${channel} ${count}${partial ? " PARTIAL" : ""}`);
+      start();
+    };
+    if (replay instanceof Promise) return replay.then(reply);
+    reply(replay);
   },
 };

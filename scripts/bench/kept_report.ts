@@ -1,0 +1,175 @@
+// Figures of the rows about messages that are kept, and their text for people.
+
+import type { AskRun } from "./asker.ts";
+import type { Latencies, Run } from "./loadgen.ts";
+import {
+  formatCount,
+  formatMicros,
+  formatRatio,
+  isDisturbed,
+  isGeneratorLimited,
+  median,
+  medianLatencies,
+  ratio,
+  summarize,
+  type Summary,
+} from "./report.ts";
+
+export interface AnswerReport {
+  per_s: Summary;
+  /** Cores in use. */
+  server_cpu: number;
+  generator_cpu: number;
+  other_cpu: number;
+  /** Processor time of the server for one answer. */
+  server_us_per_answer: number;
+  latency_us: Latencies;
+  ceiling_per_s: number;
+  generator_limited: boolean;
+  disturbed: boolean;
+  runs: AskRun[];
+}
+
+export interface AskReport {
+  row: string;
+  title: string;
+  /** Of `per_s`. */
+  unit: string;
+  servers: Record<string, AnswerReport>;
+  /** pushd's figures divided by those of the other in the same round. */
+  pushd_ratio: Record<string, Summary>;
+}
+
+export interface WritingReport {
+  row: "writing";
+  /** Deliveries per second that were asked for, or null: as many as it could. */
+  deliveries_per_s: number | null;
+  ways: Record<string, WritingFigures>;
+}
+
+export interface WritingFigures {
+  deliveries_per_s: Summary;
+  /** To the first way. */
+  ratio: Summary;
+  server_cpu: number;
+  generator_cpu: number;
+  other_cpu: number;
+  latency_us?: Latencies;
+  runs: Run[];
+}
+
+export function reportAnswers(row: {
+  row: string;
+  title: string;
+  unit: string;
+  /** What one answer counts for. */
+  perAnswer: number;
+  measured: readonly { name: string; runs: AskRun[]; ceiling: number }[];
+}): AskReport {
+  const { perAnswer, measured } = row;
+  const report: AskReport = {
+    row: row.row,
+    title: row.title,
+    unit: row.unit,
+    servers: {},
+    pushd_ratio: {},
+  };
+  const figures = (runs: readonly AskRun[]) => runs.map((run) => run.answers_per_s * perAnswer);
+  const ours = measured.find(({ name }) => name === "pushd")?.runs;
+  for (const { name, runs, ceiling } of measured) {
+    const perS = summarize(figures(runs));
+    const generatorCpu = median(runs.map((run) => run.generator_cpu));
+    const otherCpu = median(runs.map((run) => run.other_cpu));
+    report.servers[name] = {
+      per_s: perS,
+      server_cpu: median(runs.map((run) => run.server_cpu)),
+      generator_cpu: generatorCpu,
+      other_cpu: otherCpu,
+      server_us_per_answer: median(runs.map((run) => run.server_cpu * 1e6 / run.answers_per_s)),
+      latency_us: medianLatencies(runs.map((run) => run.latency_us)),
+      ceiling_per_s: ceiling * perAnswer,
+      generator_limited: isGeneratorLimited(generatorCpu, perS.median, ceiling * perAnswer),
+      disturbed: isDisturbed(otherCpu),
+      runs,
+    };
+    if (ours !== undefined && name !== "pushd") {
+      report.pushd_ratio[name] = ratio(figures(ours), figures(runs));
+    }
+  }
+  return report;
+}
+
+export function formatAnswers(report: AskReport): string {
+  const width = Math.max(...Object.keys(report.servers).map((name) => name.length), 5);
+  const lines = Object.entries(report.servers).map(([name, server]) => {
+    const { median, min, max } = server.per_s;
+    const cpu = `cpu ${server.server_cpu.toFixed(2)}, ${
+      formatMicros(server.server_us_per_answer)
+    } each, generator ${server.generator_cpu.toFixed(2)}`;
+    return [
+      `  ${name.padEnd(width)}`,
+      formatCount(median).padStart(7),
+      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      `p50 ${formatMicros(server.latency_us.p50)}, p99 ${formatMicros(server.latency_us.p99)}`,
+      cpu,
+      `ceiling ${formatCount(server.ceiling_per_s).padStart(6)}`,
+      server.generator_limited ? "(the generator was the limit)" : "",
+      server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
+    ].join("  ").trimEnd();
+  });
+  const ratios = Object.entries(report.pushd_ratio).map(([name, summary]) =>
+    `${formatRatio(summary)} ${name}`
+  );
+  if (ratios.length > 0) lines.push(`  pushd is ${ratios.join(", ")}`);
+  return `${report.title}: ${report.unit}\n${lines.join("\n")}\n`;
+}
+
+export function reportWriting(
+  runs: ReadonlyMap<string, Run[]>,
+  deliveriesPerSecond: number | null,
+): WritingReport {
+  const report: WritingReport = {
+    row: "writing",
+    deliveries_per_s: deliveriesPerSecond,
+    ways: {},
+  };
+  const figures = (list: readonly Run[]) => list.map((run) => run.deliveries_per_s);
+  const [first = []] = runs.values();
+  for (const [way, list] of runs) {
+    const latencies = list.flatMap((run) => run.latency_us ?? []);
+    report.ways[way] = {
+      deliveries_per_s: summarize(figures(list)),
+      ratio: ratio(figures(list), figures(first)),
+      server_cpu: median(list.map((run) => run.server_cpu)),
+      generator_cpu: median(list.map((run) => run.generator_cpu)),
+      other_cpu: median(list.map((run) => run.other_cpu)),
+      ...(latencies.length > 0 ? { latency_us: medianLatencies(latencies) } : {}),
+      runs: list,
+    };
+  }
+  return report;
+}
+
+export function formatWriting(report: WritingReport, title: string): string {
+  const { deliveries_per_s: rate, ways } = report;
+  const width = Math.max(...Object.keys(ways).map((name) => name.length), 0);
+  const lines = Object.entries(ways).map(([way, figures], i) => {
+    const { median, min, max } = figures.deliveries_per_s;
+    const latencies = figures.latency_us;
+    return [
+      `  ${way.padEnd(width)}`,
+      formatCount(median).padStart(7),
+      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      latencies === undefined
+        ? ""
+        : `p50 ${formatMicros(latencies.p50)}, p99 ${formatMicros(latencies.p99)}`,
+      `cpu ${figures.server_cpu.toFixed(2)}, generator ${figures.generator_cpu.toFixed(2)}`,
+      i === 0 ? "" : formatRatio(figures.ratio),
+      isDisturbed(figures.other_cpu)
+        ? `(disturbed: other work took ${figures.other_cpu.toFixed(2)})`
+        : "",
+    ].filter((part) => part !== "").join("  ");
+  });
+  const at = rate === null ? "" : ` at ${formatCount(rate)} deliveries/s`;
+  return `${title}, pushd beside writing${at}: deliveries/s\n${lines.join("\n")}\n`;
+}

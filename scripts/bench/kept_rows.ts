@@ -1,0 +1,134 @@
+// The rows about messages that are kept: acknowledged publishing, reading history, and a fan-out beside it.
+
+import { type Asker, askFaultsOf, type AskRun, type Question } from "./asker.ts";
+import { progress, type Settings } from "./bench.ts";
+import { type AskReport, reportAnswers } from "./kept_report.ts";
+import { faultsOf, type Loadgen, type Run } from "./loadgen.ts";
+import type { DurableRow, HistoryRow } from "./rows.ts";
+import { parseRow } from "./rows.ts";
+import type { Server } from "./servers.ts";
+import { inTurns, leastDisturbed } from "./turns.ts";
+
+/** A server, and what it is asked; one server can be asked in two ways. */
+export interface Contender {
+  name: string;
+  question: Question;
+  server: Server;
+}
+
+/** A pushd with a history to read, from a timestamp on. */
+export interface Library {
+  server: Server;
+  since: string;
+}
+
+const SIZE = 64;
+/** Messages of a page of history. */
+export const PAGE = 1000;
+/** The fan-out that messages are kept beside. */
+export const WRITING_ROW = parseRow("1x100");
+
+const CEILING_RUNS = 3;
+
+export class KeptRows {
+  readonly faults: string[] = [];
+
+  constructor(readonly settings: Settings, readonly asker: Asker, readonly loadgen: Loadgen) {}
+
+  async durable(row: DurableRow, contenders: readonly Contender[]): Promise<AskReport> {
+    const { publishers: connections, window } = row;
+    const shape = { connections, window, size: SIZE };
+    const runs = await this.#ask(row.id, contenders, ({ question }) => ({ question, ...shape }));
+    const measured = [];
+    for (const { name, question } of contenders) {
+      const ceiling = await this.#ceiling({ question, ...shape });
+      measured.push({ name, runs: runs.get(name) ?? [], ceiling });
+    }
+    const each = `${window} unacknowledged each`;
+    const title = `${connections} publisher${connections === 1 ? "" : "s"}, ${each}, ${SIZE} B`;
+    return reportAnswers({ row: row.id, title, unit: "acknowledged/s", perAnswer: 1, measured });
+  }
+
+  async history(row: HistoryRow, { server, since }: Library): Promise<AskReport> {
+    const { connections } = row;
+    const shape = { question: "his" as const, connections, window: 1, size: SIZE };
+    const contender = { name: "pushd", question: "his" as const, server };
+    const extra = ["--page", String(PAGE), "--since", since];
+    const runs = await this.#ask(row.id, [contender], () => ({ ...shape, extra }));
+    const ceiling = await this.#ceiling({ ...shape, extra });
+    const measured = [{ name: "pushd", runs: runs.get("pushd") ?? [], ceiling }];
+    const title =
+      `his of ${PAGE} messages of ${SIZE} B from the ${row.from}, ${connections} at a time`;
+    return reportAnswers({ row: row.id, title, unit: "messages/s", perAnswer: PAGE, measured });
+  }
+
+  /** The same fan-out on several pushds; with a rate at that load, else as fast as each of them can. */
+  async writing(
+    servers: ReadonlyMap<string, Server>,
+    deliveriesPerSecond: number | null,
+  ): Promise<Map<string, Run[]>> {
+    const { rounds, retries, seconds, warmupSeconds } = this.settings;
+    const rate = deliveriesPerSecond === null
+      ? undefined
+      : deliveriesPerSecond / WRITING_ROW.subscribers;
+    const runs = await inTurns([...servers], rounds, ([name, server], round) => {
+      progress(`writing: round ${round}, ${name}`);
+      return leastDisturbed(retries, async () => {
+        const { port, process: { pid } } = server;
+        const run = await this.loadgen.run({
+          protocol: "pushd",
+          row: WRITING_ROW,
+          seconds,
+          warmupSeconds,
+          rate,
+          server: { port, pid },
+        });
+        this.#note(`writing, ${name}`, faultsOf(run));
+        return run;
+      });
+    });
+    return new Map([...runs].map(([[name], list]) => [name, list]));
+  }
+
+  async #ask(
+    id: string,
+    contenders: readonly Contender[],
+    shapeOf: (contender: Contender) => Shape,
+  ): Promise<Map<string, AskRun[]>> {
+    const { rounds, retries, seconds, warmupSeconds } = this.settings;
+    const runs = await inTurns(contenders, rounds, (contender, round) => {
+      const { name, server: { port, process: { pid } } } = contender;
+      progress(`${id}: round ${round}, ${name}`);
+      return leastDisturbed(retries, async () => {
+        const options = { ...shapeOf(contender), seconds, warmupSeconds, server: { port, pid } };
+        const run = await this.asker.run(options);
+        this.#note(`${id}, ${name}`, askFaultsOf(run));
+        return run;
+      });
+    });
+    return new Map([...runs].map(([{ name }, list]) => [name, list]));
+  }
+
+  async #ceiling(shape: Shape): Promise<number> {
+    progress(`the generator's ceiling: ${shape.question}`);
+    const figures = [];
+    for (let i = 0; i < CEILING_RUNS; i++) {
+      const run = await this.asker.run({ ...shape, seconds: 0.3, warmupSeconds: 0.2 });
+      this.#note(`the null server, ${shape.question}`, askFaultsOf(run));
+      figures.push(run.answers_per_s);
+    }
+    return Math.max(...figures);
+  }
+
+  #note(where: string, faults: string): void {
+    if (faults !== "") this.faults.push(`${where}: ${faults}`);
+  }
+}
+
+interface Shape {
+  question: Question;
+  connections: number;
+  window: number;
+  size: number;
+  extra?: readonly string[];
+}

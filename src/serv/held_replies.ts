@@ -1,0 +1,128 @@
+// Replies that wait for a commit, in the order of their requests.
+
+import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import type { CommitGroup, CommitWaiter } from "../engine/ports/history_queue.ts";
+import { encodeUtf8, LF } from "../proto/bytes.ts";
+import { TIMESTAMP_DIGITS } from "../proto/encoder.ts";
+import type { Writer } from "./writer.ts";
+
+const FIRST_BYTES = 256;
+const PUBLISHED = encodeUtf8("PUBLISHED ");
+const NOT_STORED = " delivered but not stored: the store failed while it was on its way; " +
+  "publish it again once the store works";
+
+/** The replies of one connection to messages of one commit, and what stands between them. */
+interface Segment {
+  group: CommitGroup;
+  lines: PooledBuffer;
+  /** Lines that say `PUBLISHED`. */
+  published: number;
+}
+
+/** What {@link HeldReplies} tells its connection. */
+export interface HeldRepliesOwner {
+  readonly writer: Writer;
+  /** Replies were released, and it may be that none is held any more. */
+  onReleased(): void;
+  /** So many messages were delivered and not stored. */
+  onNotStored(messages: number): void;
+}
+
+/**
+ * Holds `PUBLISHED` back until its message is kept, and every reply behind it: each request gets its
+ * reply in order. They are written out as they stand when the commit succeeds, and become errors when
+ * it fails.
+ */
+export class HeldReplies implements CommitWaiter {
+  #owner: HeldRepliesOwner;
+  #segments: Segment[] = [];
+
+  constructor(owner: HeldRepliesOwner) {
+    this.#owner = owner;
+  }
+
+  get isEmpty(): boolean {
+    return this.#segments.length === 0;
+  }
+
+  /** Holds `PUBLISHED` with these 16 digits until the group is settled. */
+  addPublished(digits: Uint8Array, group: CommitGroup): void {
+    let segment = this.#segments.at(-1);
+    if (segment === undefined || segment.group !== group) {
+      segment = { group, lines: buffers.acquire(FIRST_BYTES), published: 0 };
+      this.#segments.push(segment);
+      group.waiters.push(this);
+    }
+    segment.published++;
+    const lines = roomIn(segment, PUBLISHED.length + TIMESTAMP_DIGITS + 2);
+    const { bytes } = lines;
+    let o = lines.length;
+    for (let i = 0; i < PUBLISHED.length; i++) bytes[o++] = PUBLISHED[i];
+    for (let i = 0; i < TIMESTAMP_DIGITS; i++) bytes[o++] = digits[i];
+    bytes[o++] = 0x0d;
+    bytes[o++] = LF;
+    lines.length = o;
+  }
+
+  /** Holds another reply line behind those that are held; its CR LF is added. */
+  addLine(line: string): void {
+    const segment = this.#segments.at(-1);
+    if (segment === undefined) {
+      this.#owner.writer.queueLine(line);
+      return;
+    }
+    const encoded = encodeUtf8(`${line}\r\n`);
+    const lines = roomIn(segment, encoded.length);
+    lines.bytes.set(encoded, lines.length);
+    lines.length += encoded.length;
+  }
+
+  onSettled(group: CommitGroup): void {
+    const [segment] = this.#segments;
+    // Dropped meanwhile, with the connection.
+    if (segment === undefined || segment.group !== group) return;
+    this.#segments.shift();
+    const { lines, published } = segment;
+    if (group.state === "stored") {
+      this.#owner.writer.deliver(lines.seal());
+    } else {
+      this.#queueFailed(lines);
+      lines.release();
+      this.#owner.onNotStored(published);
+    }
+    this.#owner.onReleased();
+  }
+
+  /** Queues the lines, with an error in the place of each `PUBLISHED`. */
+  #queueFailed(lines: PooledBuffer): void {
+    const { bytes, length } = lines;
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    for (let at = 0; at < length;) {
+      const end = bytes.indexOf(LF, at) + 1;
+      const line = decoder.decode(bytes.subarray(at, end - 2));
+      at = end;
+      const ts = /^PUBLISHED (\d{16})$/.exec(line)?.[1];
+      this.#owner.writer.queueLine(
+        ts === undefined ? line : `ERROR storage-unavailable ${ts}${NOT_STORED}`,
+      );
+    }
+  }
+
+  /** Drops everything; the connection has ended. */
+  clear(): void {
+    for (const { lines } of this.#segments) lines.release();
+    this.#segments = [];
+  }
+}
+
+/** The segment's lines with room for `bytes` more. */
+function roomIn(segment: Segment, bytes: number): PooledBuffer {
+  const { lines } = segment;
+  if (lines.length + bytes <= lines.bytes.length) return lines;
+  const grown = buffers.acquire((lines.length + bytes) * 2);
+  grown.bytes.set(lines.bytes.subarray(0, lines.length));
+  grown.length = lines.length;
+  lines.release();
+  segment.lines = grown;
+  return grown;
+}
