@@ -66,7 +66,11 @@ export async function startServer(protocol: Protocol, options: ServerOptions): P
   const version = `${name} ${/\d+\.\d+\.\d+[^\s,;]*/.exec(text)?.[0] ?? "of unknown version"}`;
   const ended = process.ended.then(() => true);
   for (const deadlineMs = Date.now() + START_MS; Date.now() < deadlineMs;) {
-    if (await accepts(port)) {
+    // pushd listens before it has opened its store.
+    const isReady = protocol === "pushd"
+      ? / ready: /.test(await Deno.readTextFile(logPath).catch(() => ""))
+      : await accepts(port);
+    if (isReady) {
       await makeReady(protocol, cwd, port, options);
       return { protocol, version, port, process };
     }
