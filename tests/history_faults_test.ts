@@ -219,6 +219,53 @@ test("every fsync fails for a while", async () => {
   assert.deepEqual(await messagesOf(pushd), kept, "after a restart");
 });
 
+test("an fsync fails, and the server is stopped before it has tried again", async () => {
+  await using place = await Place.make();
+  const kept: string[] = [];
+  {
+    await using pushd = await place.start();
+    using client = await Client.connect(pushd.port);
+    await using trace = await Strace.attach(pushd.pid, ...syncs(place.path, "error=EIO:when=2"));
+    const [, ts] = await client.ask("pub c good", PUBLISHED);
+    kept.push(`${ts} good`);
+    await client.ask("pub c bad", NOT_STORED);
+    pushd.signal("SIGTERM");
+    client.close();
+    assert.deepEqual(await pushd.ended(), { code: 0, signal: null });
+    assert.match(trace.text, /INJECTED/);
+  }
+  await using pushd = await place.start();
+  assert.deepEqual(await messagesOf(pushd), kept);
+});
+
+test("every fsync fails for a while, with policy 1: all is kept, once", async () => {
+  await using place = await Place.make();
+  const texts = ["one", "two", "three", "four", "five"];
+  const check = async (pushd: Pushd) => {
+    const kept = await messagesOf(pushd);
+    assert.deepEqual(kept.map((entry) => entry.split(" ")[1]), texts);
+  };
+  {
+    await using pushd = await place.start({
+      msg_storage_flush_policy: 1,
+      max_cache_bytes: "64KiB",
+    });
+    using client = await Client.connect(pushd.port);
+    {
+      await using trace = await Strace.attach(pushd.pid, ...syncs(place.path, "error=EIO"));
+      for (const text of texts.slice(0, 3)) await client.ask(`pub c ${text}`, PUBLISHED);
+      await pushd.waitForLog(/ERROR .*messages are kept in memory/);
+      await trace.waitFor(/(?:INJECTED[^]*){3}/);
+      for (const text of texts.slice(3)) await client.ask(`pub c ${text}`, PUBLISHED);
+    }
+    await pushd.untilStat("storage_pending", 0);
+    await check(pushd);
+    await pushd.kill();
+  }
+  await using pushd = await place.start();
+  await check(pushd);
+});
+
 test("an fsync that takes long holds up publishers, and nobody else", async () => {
   const STALL_S = 4;
   await using place = await Place.make();
@@ -293,7 +340,7 @@ test("a slow disk: a publisher of 100 MB is not read beyond the bound, and still
   await warmUp;
   const startKb = pushd.rssKb();
   let mostKb = 0;
-  await using trace = await Strace.attach(pushd.pid, ...syncs(place.path, "delay_enter=150000"));
+  await using trace = await Strace.attach(pushd.pid, ...syncs(place.path, "delay_enter=100000"));
   const flood = new TextEncoder().encode(line.repeat(COUNT));
   let isOver = false;
   const sending = client.send(flood);

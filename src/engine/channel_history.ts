@@ -224,8 +224,11 @@ export class ChannelHistory {
   /** Takes back the newest messages, those from `ts` on. */
   takeBack(ts: number): void {
     this.#settle();
-    for (let i = this.#blocks.length - 1; i >= 0 && this.#blocks[i].lastTs >= ts; i--) {
+    for (let i = this.#blocks.length - 1; i >= 0; i--) {
       const block = this.#blocks[i];
+      // Everything in it was taken back before.
+      if (block.count === 0) continue;
+      if (block.lastTs < ts) return;
       const { bytes } = block.buffer;
       let offset = i === 0 ? this.#headOffset : 0;
       let line = i === 0 ? this.#headLine : 0;
@@ -256,14 +259,18 @@ export class ChannelHistory {
     const [first] = this.#blocks;
     if (first !== undefined) {
       const { bytes } = first.buffer;
-      while (lineTimestamp(bytes, this.#headOffset, this.#prefixLength) <= ts) {
+      while (true) {
+        const lineTs = lineTimestamp(bytes, this.#headOffset, this.#prefixLength);
+        if (lineTs > ts) break;
+        this.#lostTs = Math.max(this.#lostTs, lineTs);
         this.#headOffset = bytes.indexOf(LF, this.#headOffset) + 1;
         this.#headLine++;
         this.count--;
         this.#isFresh = false;
       }
     }
-    this.#lostTs = Math.max(this.#lostTs, ts);
+    // A store says when it has deleted something; without one, `ts` is only where the past begins.
+    if (!this.#isOnlyCopy) this.#lostTs = Math.max(this.#lostTs, ts);
   }
 
   /** Walks over the lines of the first block that no longer count. */

@@ -280,8 +280,9 @@ export class Engine implements TurnTask, ReplayHost {
   }
 
   #end(session: Session, subscription: Subscription): void {
-    // Ended already where the session has closed meanwhile.
-    if (!session.subscriptions.delete(subscription.channel)) return;
+    // Ended already where the session has closed or unsubscribed meanwhile.
+    if (session.subscriptions.get(subscription.channel) !== subscription) return;
+    session.subscriptions.delete(subscription.channel);
     this.#leave(subscription);
     this.#afterLeave(subscription.channel);
   }

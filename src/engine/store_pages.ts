@@ -57,6 +57,7 @@ export class StorePages {
    * holds none after it there are none (`isEnd`). Rejects as the store does.
    */
   async read(app: string, channel: string, afterTs: number): Promise<StoredPage> {
+    const settledTs = this.#settledTs();
     while (true) {
       const kept = this.#find(app, channel, afterTs);
       if (kept !== undefined) return kept;
@@ -65,7 +66,11 @@ export class StorePages {
       );
       if (under === undefined) return await this.#start(app, channel, afterTs);
       const page = await under.page;
-      if (holds(page, afterTs)) return page;
+      // It may have begun before the last messages came that whoever asks now has to see.
+      const isStale = page.isEnd && page.throughTs < settledTs;
+      const lastTs = page.blocks.at(-1)?.lastTs ?? 0;
+      if (lastTs > afterTs) return isStale ? withoutEnd(page, lastTs) : page;
+      if (page.isEnd && !isStale) return page;
     }
   }
 
@@ -90,7 +95,7 @@ export class StorePages {
       if (epoch === this.#epoch) this.#keep(app, channel, afterTs, page);
       return page;
     } finally {
-      this.#underWay.splice(this.#underWay.indexOf(read), 1);
+      this.#underWay = this.#underWay.filter((other) => other !== read);
     }
   }
 
@@ -112,7 +117,7 @@ export class StorePages {
       afterTs,
       lastTs,
       bytes,
-      page: { ...page, isEnd: false, throughTs: lastTs },
+      page: withoutEnd(page, lastTs),
     });
     this.#bytes += bytes;
     while (this.#bytes > MAX_KEPT_BYTES) this.#bytes -= this.#kept.shift()?.bytes ?? 0;
@@ -121,11 +126,13 @@ export class StorePages {
   /** Messages have been deleted: what was read before is no longer true. */
   forget(): void {
     this.#epoch++;
+    this.#underWay = [];
     this.#kept = [];
     this.#bytes = 0;
   }
 }
 
-function holds(page: Page, afterTs: number): boolean {
-  return page.isEnd || (page.blocks.at(-1)?.lastTs ?? 0) > afterTs;
+/** The page for somebody behind whose end more may have come meanwhile. */
+function withoutEnd(page: StoredPage, lastTs: number): StoredPage {
+  return { ...page, isEnd: false, throughTs: lastTs };
 }

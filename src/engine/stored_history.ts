@@ -1,11 +1,13 @@
 // What a store adds to the history in memory: what came before, and what no longer fits.
 
+import { LF } from "../proto/bytes.ts";
+import { lineTimestamp } from "../proto/encoder.ts";
 import { WireError } from "../proto/errors.ts";
 import type { Channel } from "./channel.ts";
 import type { App } from "./channel_table.ts";
 import type { HistoryCache } from "./history_cache.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
-import { type HistoryStore, type MessageRange, StoreError } from "./ports/history_store.ts";
+import { type Block, type HistoryStore, type MessageRange, StoreError } from "./ports/history_store.ts";
 import { type StoredPage, StorePages } from "./store_pages.ts";
 
 /** Bytes of a channel's newest messages that are taken into the cache when somebody asks for them. */
@@ -20,6 +22,8 @@ export class StoredHistory {
   #pages: StorePages;
   /** By application and channel. */
   #refills = new Map<string, Promise<void>>();
+  /** Counts what made messages untrue that were read before. */
+  #epoch = 0;
 
   constructor(store: HistoryStore, queue: HistoryQueue, cache: HistoryCache) {
     this.#store = store;
@@ -63,6 +67,7 @@ export class StoredHistory {
   async #refill(app: App, name: string, bytes: Uint8Array): Promise<void> {
     // Whatever is accepted up to here is in the store when it answers.
     const { settledTs } = this.queue;
+    const epoch = this.#epoch;
     const page = await this.#store.readNewest({
       app: app.id,
       channel: name,
@@ -74,14 +79,13 @@ export class StoredHistory {
     if (channel === undefined && page.blocks.length === 0) return;
     channel ??= app.open(bytes, 0, bytes.length);
     const history = this.#cache.open(channel);
-    if (page.prunedTs > 0) history.prune(page.prunedTs);
+    this.#cache.touch(channel);
+    if (page.prunedTs > 0) this.#cache.prune(channel, page.prunedTs);
+    // Something has been deleted while the page was on its way: the next one who asks reads again.
+    if (epoch !== this.#epoch) return;
     // Between the store's newest and the cache's oldest there must be nothing that neither has.
     if (!history.isFresh || history.lostTs > settledTs) return;
-    const { blocks } = page;
-    const behind = blocks.findIndex(({ lastTs }) => lastTs > history.lostTs);
-    const older = behind < 0 ? blocks : blocks.slice(0, behind);
-    // One block with messages of both: left to the store, as is everything before it.
-    if (behind >= 0 && blocks[behind].firstTs <= history.lostTs) return;
+    const older = blocksThrough(page.blocks, channel.prefix.length, history.lostTs);
     const first = older[0];
     const lostTs = page.isEnd ? page.prunedTs : (first?.firstTs ?? history.lostTs + 1) - 1;
     this.#cache.prepend(channel, older, lostTs);
@@ -89,7 +93,7 @@ export class StoredHistory {
 
   /** A channel's messages up to `ts` have been deleted from the store. */
   pruned(channel: Channel | undefined, ts: number): void {
-    this.#pages.forget();
+    this.#forgetRead();
     if (channel !== undefined) this.#cache.prune(channel, ts);
   }
 
@@ -98,11 +102,16 @@ export class StoredHistory {
     ranges: readonly MessageRange[],
     find: (range: MessageRange) => Channel | undefined,
   ): void {
-    this.#pages.forget();
+    this.#forgetRead();
     for (const range of ranges) {
       const channel = find(range);
       if (channel !== undefined) this.#cache.takeBack(channel, range.firstTs);
     }
+  }
+
+  #forgetRead(): void {
+    this.#epoch++;
+    this.#pages.forget();
   }
 
   async #guard<T>(work: () => Promise<T>): Promise<T> {
@@ -115,6 +124,32 @@ export class StoredHistory {
       throw unavailable();
     }
   }
+}
+
+/** The messages of the blocks up to `throughTs`, as views of the same bytes. */
+function blocksThrough(blocks: readonly Block[], prefixLength: number, throughTs: number): Block[] {
+  const older: Block[] = [];
+  for (const block of blocks) {
+    if (block.firstTs > throughTs) break;
+    older.push(block.lastTs <= throughTs ? block : headOf(block, prefixLength, throughTs));
+  }
+  return older;
+}
+
+/** The first lines of a block that begins at `throughTs` or before it, and goes on behind it. */
+function headOf(block: Block, prefixLength: number, throughTs: number): Block {
+  const { lines, froms } = block;
+  let count = 0;
+  let end = 0;
+  let lastTs = 0;
+  for (let ts = block.firstTs; ts <= throughTs;) {
+    lastTs = ts;
+    count++;
+    end = lines.indexOf(LF, end) + 1;
+    ts = lineTimestamp(lines, end, prefixLength);
+  }
+  const kept = froms?.slice(0, count) ?? null;
+  return { ...block, lines: lines.subarray(0, end), count, lastTs, froms: kept };
 }
 
 function unavailable(): WireError {

@@ -17,6 +17,8 @@ interface Segment {
   lines: PooledBuffer;
   /** Lines that say `PUBLISHED`. */
   published: number;
+  /** Bytes of the other lines. */
+  otherBytes: number;
 }
 
 /** What {@link HeldReplies} tells its connection. */
@@ -36,6 +38,8 @@ export interface HeldRepliesOwner {
 export class HeldReplies implements CommitWaiter {
   #owner: HeldRepliesOwner;
   #segments: Segment[] = [];
+  /** See {@link otherBytes}. */
+  #otherBytes = 0;
 
   constructor(owner: HeldRepliesOwner) {
     this.#owner = owner;
@@ -45,11 +49,19 @@ export class HeldReplies implements CommitWaiter {
     return this.#segments.length === 0;
   }
 
+  /**
+   * Bytes of held lines that do not say `PUBLISHED`: those are bounded by what may wait for the store,
+   * these by nothing but the client.
+   */
+  get otherBytes(): number {
+    return this.#otherBytes;
+  }
+
   /** Holds `PUBLISHED` with these 16 digits until the group is settled. */
   addPublished(digits: Uint8Array, group: CommitGroup): void {
     let segment = this.#segments.at(-1);
     if (segment === undefined || segment.group !== group) {
-      segment = { group, lines: buffers.acquire(FIRST_BYTES), published: 0 };
+      segment = { group, lines: buffers.acquire(FIRST_BYTES), published: 0, otherBytes: 0 };
       this.#segments.push(segment);
       group.waiters.push(this);
     }
@@ -75,6 +87,8 @@ export class HeldReplies implements CommitWaiter {
     const lines = roomIn(segment, encoded.length);
     lines.bytes.set(encoded, lines.length);
     lines.length += encoded.length;
+    segment.otherBytes += encoded.length;
+    this.#otherBytes += encoded.length;
   }
 
   onSettled(group: CommitGroup): void {
@@ -83,6 +97,7 @@ export class HeldReplies implements CommitWaiter {
     if (segment === undefined || segment.group !== group) return;
     this.#segments.shift();
     const { lines, published } = segment;
+    this.#otherBytes -= segment.otherBytes;
     if (group.state === "stored") {
       this.#owner.writer.deliver(lines.seal());
     } else {
@@ -93,25 +108,34 @@ export class HeldReplies implements CommitWaiter {
     this.#owner.onReleased();
   }
 
-  /** Queues the lines, with an error in the place of each `PUBLISHED`. */
+  /**
+   * Queues the lines, with an error in the place of each `PUBLISHED`: at once, because the client
+   * reads fast enough, however much longer than it was all of this may be.
+   */
   #queueFailed(lines: PooledBuffer): void {
     const { bytes, length } = lines;
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    let text = "";
     for (let at = 0; at < length;) {
       const end = bytes.indexOf(LF, at) + 1;
       const line = decoder.decode(bytes.subarray(at, end - 2));
       at = end;
       const ts = /^PUBLISHED (\d{16})$/.exec(line)?.[1];
-      this.#owner.writer.queueLine(
-        ts === undefined ? line : `ERROR storage-unavailable ${ts}${NOT_STORED}`,
-      );
+      text += ts === undefined ? line : `ERROR storage-unavailable ${ts}${NOT_STORED}`;
+      text += "\r\n";
     }
+    const encoded = encodeUtf8(text);
+    const failed = buffers.acquire(encoded.length);
+    failed.bytes.set(encoded);
+    failed.length = encoded.length;
+    this.#owner.writer.deliver(failed.seal());
   }
 
   /** Drops everything; the connection has ended. */
   clear(): void {
     for (const { lines } of this.#segments) lines.release();
     this.#segments = [];
+    this.#otherBytes = 0;
   }
 }
 

@@ -70,9 +70,17 @@ class Group implements CommitGroup {
   constructor(readonly isPromised: boolean) {}
 }
 
+/** A commit under way. */
+interface Flight {
+  readonly group: Group;
+  /** Null until it is known. */
+  outcome: "stored" | "failed" | null;
+  error: unknown;
+}
+
 /**
- * Puts accepted messages into a store, one commit at a time; everything that arrives meanwhile goes
- * into the next one (group commit). With policy 1 a commit begins when the oldest message has waited
+ * Puts accepted messages into a store, commit by commit; everything that arrives meanwhile goes into
+ * the next one (group commit), of which a store may be given a second while it does the first. With policy 1 a commit begins when the oldest message has waited
  * for half a second, or half of the room is taken (write-behind).
  *
  * When a commit fails the circuit opens: with policy 0 everything that waits has failed, and further
@@ -91,11 +99,10 @@ export class CommitQueue implements HistoryQueue, TurnTask {
   #isUp = false;
   #isClosing = false;
   #open: Group;
-  /** Groups behind the one in flight, oldest first. */
+  /** Groups behind those in flight, oldest first. */
   #sealed: Group[] = [];
-  #inFlight: Group | null = null;
-  /** The outcome of the commit in flight, until the end of the turn. */
-  #outcome: { error: unknown } | { error: null } | null = null;
+  /** Commits under way, oldest first. */
+  #inFlight: Flight[] = [];
   #inTurn = false;
   #waiting: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -210,7 +217,7 @@ export class CommitQueue implements HistoryQueue, TurnTask {
 
   #isCheckDue(): boolean {
     const { checkIntervalMs = 0 } = this.#options;
-    if (this.#inFlight !== null) return false;
+    if (this.#inFlight.length > 0) return false;
     if (this.#lastCommitMs === -Infinity) return true;
     return checkIntervalMs > 0 && performance.now() - this.#lastCommitMs > checkIntervalMs;
   }
@@ -236,6 +243,8 @@ export class CommitQueue implements HistoryQueue, TurnTask {
       if (ranges.length > 0) await store.forget(ranges);
       this.#toForget = [];
       this.#options.onOpened(lastTs);
+      // Nothing of ours waits, so what the store knows is all there is up to there.
+      if (this.messages === 0) this.settledTs = Math.max(this.settledTs, lastTs);
     } catch (error) {
       this.counters.errors++;
       this.#log.debug("the store is still down", { error });
@@ -267,8 +276,8 @@ export class CommitQueue implements HistoryQueue, TurnTask {
    */
   endTurn(): void {
     this.#inTurn = false;
-    if (this.#outcome !== null) this.#settle(this.#outcome.error);
-    if (!this.#isUp && this.#inFlight === null) this.#fail(null);
+    this.#settle();
+    if (!this.#isUp && this.#inFlight.length === 0) this.#fail();
     if (this.#open.isPromised !== (this.#limits.flushPolicy === 1)) this.#seal();
     if (this.#waiting.length > 0 && this.#admitWaiting()) {
       // They have published, and those batches are open.
@@ -290,19 +299,32 @@ export class CommitQueue implements HistoryQueue, TurnTask {
     if (this.#open.bytes >= MAX_GROUP_BYTES || this.#open.messages >= MAX_GROUP_MESSAGES) {
       this.#seal();
     }
-    if (this.#inFlight !== null || !this.#isUp) return;
-    let group = this.#sealed.shift();
-    if (group === undefined && this.#open.messages > 0 && this.#isDue()) {
-      this.#seal();
-      group = this.#sealed.shift();
+    while (this.#isUp && this.#inFlight.length < this.#options.store.appendsAtOnce) {
+      let group = this.#sealed.shift();
+      if (group === undefined && this.#open.messages > 0 && this.#isDue()) {
+        this.#seal();
+        group = this.#sealed.shift();
+      }
+      if (group === undefined) return;
+      this.#commit(group);
     }
-    if (group === undefined) return;
-    const { blocks } = group;
-    this.#inFlight = group;
+  }
+
+  #commit(group: Group): void {
+    const flight: Flight = { group, outcome: null, error: null };
+    this.#inFlight.push(flight);
     const startMs = performance.now();
-    this.#options.store.append(blocks).then(
-      () => this.#committed(startMs, null),
-      (error: unknown) => this.#committed(startMs, error),
+    const settled = (outcome: "stored" | "failed", error: unknown) => {
+      const nowMs = performance.now();
+      this.#lastCommitMs = nowMs;
+      this.counters.lastCommitMs = nowMs - startMs;
+      flight.outcome = outcome;
+      flight.error = error;
+      this.#joinTurn();
+    };
+    this.#options.store.append(group.blocks).then(
+      () => settled("stored", null),
+      (error: unknown) => settled("failed", error),
     );
   }
 
@@ -330,40 +352,37 @@ export class CommitQueue implements HistoryQueue, TurnTask {
     this.#open = new Group(this.#limits.flushPolicy === 1);
   }
 
-  #committed(startMs: number, error: unknown): void {
-    const nowMs = performance.now();
-    this.#lastCommitMs = nowMs;
-    this.counters.lastCommitMs = nowMs - startMs;
-    this.#outcome = { error };
-    this.#joinTurn();
-  }
-
-  #settle(error: unknown): void {
-    const group = this.#inFlight;
-    this.#outcome = null;
-    this.#inFlight = null;
-    if (group === null) return;
-    if (error === null) {
+  /** Acts on the commits that have ended, in their order. */
+  #settle(): void {
+    const flights = this.#inFlight;
+    const before = flights.length;
+    while (flights[0]?.outcome === "stored") {
+      const { group } = flights[0];
+      flights.shift();
       this.counters.commits++;
       this.counters.storedMessages += group.messages;
       this.#finish(group, "stored");
-    } else {
-      this.counters.errors++;
-      if (this.#isUp) this.#goDown(error);
-      this.#fail(group);
     }
-    this.#onProgress?.();
+    if (flights[0]?.outcome === "failed") {
+      if (this.#isUp) {
+        this.counters.errors++;
+        this.#goDown(flights[0].error);
+      }
+      // Those behind it are about to fail, too; the store is theirs until they have.
+      if (flights.every(({ outcome }) => outcome !== null)) this.#fail();
+    }
+    if (flights.length < before) this.#onProgress?.();
   }
 
   /**
-   * The group in flight, if any, was not kept: so it goes with all that waits and was not promised.
+   * The groups in flight, if any, were not kept: so they go with all that waits and was not promised.
    * What was promised waits on.
    */
-  #fail(inFlight: Group | null): void {
-    const groups = [...this.#sealed, this.#open];
-    if (inFlight !== null) groups.unshift(inFlight);
+  #fail(): void {
+    const inFlight = this.#inFlight.splice(0).map(({ group }) => group);
+    const groups = [...inFlight, ...this.#sealed, this.#open];
     const failed = groups.filter((group) => !group.isPromised && group.messages > 0);
-    if (inFlight?.isPromised === false) this.#toForget.push(...rangesOf([inFlight]));
+    this.#toForget.push(...rangesOf(inFlight.filter((group) => !group.isPromised)));
     this.#sealed = groups.filter((group) => group.isPromised && group !== this.#open);
     if (!this.#open.isPromised) this.#open = new Group(this.#limits.flushPolicy === 1);
     if (failed.length === 0) return;
@@ -408,6 +427,8 @@ export class CommitQueue implements HistoryQueue, TurnTask {
       if (!this.#isUp) await this.#nap(PROBE_INTERVAL_MS);
       else await this.#progress();
     }
+    // Once: what was said not to be kept should not come back with the next start.
+    if (this.#toForget.length > 0 && !isLate()) await this.#tryToOpen();
   }
 
   /** Resolves when a commit has ended. */
@@ -419,7 +440,7 @@ export class CommitQueue implements HistoryQueue, TurnTask {
   }
 
   #promisedMessages(): number {
-    const groups = [...(this.#inFlight ? [this.#inFlight] : []), ...this.#sealed, this.#open];
+    const groups = [...this.#inFlight.map(({ group }) => group), ...this.#sealed, this.#open];
     return groups.reduce((sum, group) => sum + (group.isPromised ? group.messages : 0), 0);
   }
 }

@@ -281,6 +281,20 @@ Deno.test("a stop keeps what was promised, or says how much it could not", async
   assert.equal(await lost.queue.close(300), 3);
 });
 
+Deno.test("a stop takes back what was said not to be kept", async () => {
+  const bench = await Bench.open();
+  const ts = bench.publish("a");
+  await nextTurn();
+  bench.store.isBroken = true;
+  bench.store.ungate();
+  await nextTurn();
+  assert.deepEqual(bench.settled, ["a failed"]);
+  bench.store.isBroken = false;
+  assert.equal(await bench.queue.close(1000), 0);
+  const range = { app: "default", channel: "c", node: "n", firstTs: ts, lastTs: ts };
+  assert.deepEqual(bench.store.forgotten, [range]);
+});
+
 Deno.test("a change of policy leaves promised what was promised", async () => {
   const bench = await Bench.open({ flushPolicy: 1 });
   const { queue, store } = bench;

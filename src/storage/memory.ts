@@ -39,6 +39,7 @@ interface Kept {
 /** Keeps everything in plain maps. Opening it anew loses nothing; the end of the process does. */
 export class MemoryStore implements HistoryStore {
   readonly description = "memory";
+  readonly appendsAtOnce = 1;
   readonly #apps = new Map<string, Map<string, Kept>>();
   #lastTs = 0;
 

@@ -43,6 +43,8 @@ const MAX_COUNTS = 10;
  */
 export class MongoStore implements HistoryStore {
   readonly description: string;
+  /** Of two that are under way at once the second could be kept without the first. */
+  readonly appendsAtOnce = 1;
 
   #connection: MongoConnection;
   #unsettled = new Unsettled();

@@ -46,6 +46,8 @@ const log = getLogger("storage");
  */
 export class SqliteStore implements HistoryStore {
   readonly description: string;
+  /** The second waits in the thread's hands, which then does not wait for the main thread. */
+  readonly appendsAtOnce = 2;
   /** Tokens in the same file; usable while this store is open. */
   readonly tokens: TokenStore = new SqliteTokenStore((op, input) => this.#call(op, input));
   readonly #options: SqliteOptions;

@@ -86,13 +86,20 @@ export interface StoreInfo {
 }
 
 /**
- * Keeps messages. One caller, which appends one batch at a time (it may read meanwhile). A method
+ * Keeps messages. One caller, which appends at most {@link appendsAtOnce} batches at a time (it may
+ * read meanwhile). A method
  * that cannot do its work rejects with a {@link StoreError}; until {@link open} has succeeded again
  * nothing is appended.
  */
 export interface HistoryStore {
   /** For the log: what it is and where, without secrets; `SQLite pushd.db`. */
   readonly description: string;
+
+  /**
+   * How many appends may be under way at the same time. They are carried out in order, and when one
+   * rejects, those behind it do, too.
+   */
+  readonly appendsAtOnce: number;
 
   /**
    * Opens it, or opens it anew after a failure, and proves with a write that it can keep messages.
