@@ -8,9 +8,11 @@ import { Turn } from "../src/core/turn.ts";
 import { Auth, type AuthOptions } from "../src/engine/auth.ts";
 import { Engine, type EngineOptions } from "../src/engine/engine.ts";
 import { MemoryTokenStore } from "../src/storage/memory_tokens.ts";
+import { type CommitLimits, CommitQueue } from "../src/storage/commit_queue.ts";
 import type { ServLimits } from "../src/serv/limits.ts";
 import { Server } from "../src/serv/server.ts";
 import { goRound, pastTurnTimer } from "./go_round.ts";
+import type { HeldStore } from "./held_store.ts";
 import { LineClient } from "./load_client.ts";
 
 const LIMITS: ServLimits = {
@@ -32,25 +34,48 @@ export interface DoorOptions {
   limits?: Partial<ServLimits>;
   engine?: Partial<EngineOptions>;
   auth?: Partial<AuthOptions>;
+  /** What keeps messages, with the real commit queue before it; memory alone where there is none. */
+  store?: HeldStore;
+  commit?: Partial<CommitLimits>;
 }
 
 /** A server on a free port of loopback, in this process. */
 export class Door implements AsyncDisposable {
   readonly server: Server;
   readonly port: number;
+  readonly queue: CommitQueue | null;
   #serving: Promise<void>;
+  #opened: Promise<void>;
 
-  constructor({ limits, engine, auth }: DoorOptions = {}) {
+  constructor({ limits, engine, auth, store, commit }: DoorOptions = {}) {
     const turn = new Turn();
+    const clock = new Clock();
+    this.queue = store === undefined ? null : new CommitQueue({
+      store,
+      turn,
+      limits: {
+        flushPolicy: 0,
+        maxMessages: 100_000,
+        maxBytes: 1 << 28,
+        maxBufferedMessages: 100_000,
+        ...commit,
+      },
+      onOpened: (lastTs) => this.server.engine.storeOpened(lastTs),
+      onFailed: (ranges) => this.server.engine.storeFailed(ranges),
+    });
+    this.queue?.startAt(clock.last);
     this.server = new Server({
       turn,
       engine: new Engine({
-        clock: new Clock(),
+        clock,
         turn,
         node: "node-1",
         keepHistory: true,
         history: { maxMessagesPerChannel: 100_000, maxBytes: 1 << 28, maxIdleChannels: 1000 },
         maxChannelsPerConnection: 100,
+        ...(store !== undefined && this.queue !== null
+          ? { storage: { store, queue: this.queue } }
+          : {}),
         ...engine,
       }),
       auth: new Auth({
@@ -67,9 +92,13 @@ export class Door implements AsyncDisposable {
     const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     this.port = listener.addr.port;
     this.#serving = this.server.serve(listener);
+    this.queue?.supervise();
+    // The store of a test is there before the first client is.
+    this.#opened = this.queue?.open() ?? Promise.resolve();
   }
 
   async connect(): Promise<LineClient> {
+    await this.#opened;
     const client = await LineClient.connect(this.port);
     client.conn.setNoDelay(true);
     return client;
@@ -85,6 +114,7 @@ export class Door implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     assert.equal(await this.server.stop(2000), 0);
     await this.#serving;
+    await this.queue?.close(5000);
     while (runningTasks().length > 0) await goRound();
     await pastTurnTimer();
   }

@@ -42,6 +42,8 @@ export class Client implements Subscriber {
   readonly forms: string[] = [];
   /** The node that accepts what it gets; null: any. */
   node: string | null = "node-1";
+  /** The node of each message, with JSON. */
+  readonly nodes: string[] = [];
   isCut = false;
   #waiting: { lines: PooledBuffer; text: string }[] = [];
   #pending = 0;
@@ -86,6 +88,7 @@ export class Client implements Subscriber {
     if (line.startsWith("EVENT ")) {
       this.forms.push("json");
       const { op, node, channel, ts, msg, from } = JSON.parse(line.slice(6));
+      this.nodes.push(node);
       assert.deepEqual([op, this.node === null ? null : node], ["msg", this.node]);
       return from === undefined ? { channel, ts, msg } : { channel, ts, msg, from };
     }

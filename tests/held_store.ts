@@ -84,6 +84,11 @@ export class HeldStore extends MemoryStore {
     return this.#answer(super.count(...args));
   }
 
+  /** The messages outlive the process. */
+  override close(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async #answer<T>(answer: Promise<T>): Promise<T> {
     this.#throwIfDown();
     if (this.holdsReads) await new Promise<void>((resolve) => this.#reads.push(resolve));

@@ -187,7 +187,10 @@ Deno.test("a second server on the same file is refused, and a killed one leaves 
     await publish();
     const { code, stderr } = await runOn(place);
     assert.equal(code, 1);
-    assert.match(stderr, /^pushd: sqlite\.path: SQLite \S*pushd\.db: another pushd is using it\b.*\n$/);
+    assert.match(
+      stderr,
+      /^pushd: sqlite\.path: SQLite \S*pushd\.db: another pushd is using it\b.*\n$/,
+    );
     await publish();
     const load = await Publisher.start(pushd.port, "d", "p");
     while (load.acked.length < 10) await publish();

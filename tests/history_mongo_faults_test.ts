@@ -1,15 +1,18 @@
 // The running server and a MongoDB that is down, is killed again and again, or hangs.
 
 import assert from "node:assert/strict";
+import { MongoClient } from "mongodb";
 import { Client, type Pushd, startPushd } from "./harness.ts";
 import { readHistory } from "./history_reader.ts";
-import { type MongoServer, requireMongo, startMongo } from "./mongo_server.ts";
+import { freshDatabase, type MongoServer, requireMongo, startMongo } from "./mongo_server.ts";
 import { readiness, untilReady, untilUnready } from "./readiness.ts";
 
 const PUBLISHED = /^PUBLISHED (\d{16})$/;
 const NOT_STORED = /^ERROR storage-unavailable (\d{16}) delivered but not stored\b/;
 const REFUSED = /^ERROR storage-unavailable (?!\d{16} )\S.*$/;
 const RESTARTS = 10;
+/** Messages that a publisher sends at once. */
+const BURST = 5;
 
 const { ignore, reason } = await requireMongo({ own: true });
 const test = (name: string, fn: () => Promise<void>) =>
@@ -66,7 +69,7 @@ test("down at the start", async () => {
   assert.deepEqual(await textsOf(pushd, "c"), ["x"]);
 });
 
-/** Publishes one message after the other, and notes what became of each. */
+/** Publishes a few messages at a time, and notes what became of each. */
 class Load {
   readonly published: string[] = [];
   refusals = 0;
@@ -86,11 +89,15 @@ class Load {
 
   async #run(): Promise<void> {
     using client = await Client.connect(this.port);
-    for (let n = 0; !this.#isOver; n++) {
-      const reply = await client.reply(`pub c ${this.name}-${n}`);
-      if (PUBLISHED.test(reply)) this.published.push(`${this.name}-${n}`);
-      else if (NOT_STORED.test(reply) || REFUSED.test(reply)) this.refusals++;
-      else client.fail("it is neither published nor refused");
+    for (let n = 0; !this.#isOver; n += BURST) {
+      const texts = Array.from({ length: BURST }, (_, i) => `${this.name}-${n + i}`);
+      await client.send(texts.map((text) => `pub c ${text}\n`).join(""));
+      for (const text of texts) {
+        const reply = await client.line();
+        if (PUBLISHED.test(reply)) this.published.push(text);
+        else if (NOT_STORED.test(reply) || REFUSED.test(reply)) this.refusals++;
+        else client.fail("it is neither published nor refused");
+      }
       // A moment for the database, which is on the same machine.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
@@ -120,7 +127,7 @@ test(`killed and started again ${RESTARTS} times under load`, async () => {
     for (const name of ["a", "b", "d"]) loads.push(new Load(pushd.port, name));
     const counts = () => loads.map(({ published }) => published.length);
     const moreThan = (before: readonly number[]) => () =>
-      counts().every((count, i) => count > before[i] + 3);
+      counts().every((count, i) => count > before[i] + 3 * BURST);
     for (let i = 0; i < RESTARTS; i++) {
       await until("messages to be published", moreThan(counts()));
       await mongo.kill();
@@ -218,6 +225,36 @@ test("down with policy 1: messages are taken until the buffer is full", async ()
   }
   await using pushd = await start(mongo);
   assert.deepEqual(await textsOf(pushd, "c"), texts);
+});
+
+test("down with policy 1: more than one operation can store is stored when it is back", async () => {
+  const COUNT = 30_000;
+  const database = freshDatabase();
+  await using mongo = await startMongo();
+  await using pushd = await start(mongo, {
+    msg_storage_flush_policy: 1,
+    mongodb: { url: mongo.url, database, operation_timeout: "1s" },
+  });
+  using client = await Client.connect(pushd.port);
+  await mongo.kill();
+  for (let i = 0; i < COUNT; i += 1000) {
+    await client.send("pub c x\n".repeat(1000));
+    for (let k = 0; k < 1000; k++) await client.expect(PUBLISHED);
+  }
+  await pushd.waitForLog(/ERROR .*messages are kept in memory/);
+  await mongo.restart();
+  const deadlineMs = performance.now() + 40_000;
+  for (let left = COUNT; left > 0; left = (await pushd.stat()).stats.storage_pending) {
+    assert.ok(performance.now() < deadlineMs, `${left} messages still wait`);
+    await client.ask("ping", "PONG");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const mongodb = new MongoClient(mongo.url);
+  try {
+    assert.equal(await mongodb.db(database).collection("messages").countDocuments(), COUNT);
+  } finally {
+    await mongodb.close();
+  }
 });
 
 test("down at the stop with policy 1: the server says what is lost", async () => {

@@ -19,10 +19,19 @@ export class Turn {
   /** Turns that have ended. */
   count = 0;
 
+  #nowMs = 0;
   #sources: TurnTask[] = [];
   #sinks: TurnTask[] = [];
   #scheduled = false;
   #run = () => this.#end();
+
+  /**
+   * The monotonic clock, ms, as it was when the present turn got its first task, or now where there is
+   * none: for what is measured in tenths of a second and asked many times a turn.
+   */
+  get nowMs(): number {
+    return this.#scheduled ? this.#nowMs : performance.now();
+  }
 
   /** Adds a source; the caller sees to it that it is added once a turn. */
   addSource(task: TurnTask): void {
@@ -39,6 +48,7 @@ export class Turn {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
+    this.#nowMs = performance.now();
     process.nextTick(this.#run);
   }
 

@@ -206,6 +206,8 @@ export class History {
       return { count: 0, partial: this.cache.isPartial(afterTs), start: () => {} };
     }
     const replay = new Replay(host, subscription, afterTs, siblings);
+    // It has a follower now, and is not to be forgotten, however long the store takes.
+    this.cache.touch(channel);
     const start = this.#beginInMemory(replay, channel, afterTs);
     if (start !== null) return start;
     if (this.stored === null) throw new Error("memory is all there is, and does not reach back");
@@ -218,10 +220,9 @@ export class History {
   #beginInMemory(replay: Replay, channel: Channel, afterTs: number): ReplayStart | null {
     const { history } = channel;
     if (history === null || !history.covers(afterTs)) return null;
-    this.cache.touch(channel);
     const { cursor, count } = history.seek(afterTs);
     replay.beginAt(cursor);
-    return { count, partial: history.isPartial(afterTs), start: () => replay.pump() };
+    return { count, partial: history.isPartial(afterTs), start: () => replay.start() };
   }
 
   async #beginInStore(
@@ -247,7 +248,7 @@ export class History {
     return {
       count,
       partial: afterTs > 0 && page.prunedTs > afterTs,
-      start: () => replay.pump(),
+      start: () => replay.start(),
     };
   }
 

@@ -222,3 +222,46 @@ Deno.test("followed channels that have nothing left are not asked again and agai
   }
   pair.clear();
 });
+
+Deno.test("what is not settled is not dropped, whatever the bounds say, and goes once it is", () => {
+  const pair = new Pair({ maxMessagesPerChannel: 1, maxBytes: 0, maxIdleChannels: 0 });
+  pair.real.settledTs = START_TS;
+  pair.follow("f", 1);
+  for (const name of ["a", "b", "f"]) pair.append(name, 3, 5);
+  assert.deepEqual(pair.forgotten, []);
+  assert.deepEqual(["a", "b", "f"].map((name) => pair.channel(name).history?.count), [3, 3, 3]);
+  pair.real.settledTs = pair.channel("a").lastTs;
+  pair.real.setLimits(pair.limits);
+  assert.deepEqual(pair.forgotten, ["a"]);
+  // Of a followed channel the settled part goes, and what comes behind it stays.
+  pair.real.settledTs = pair.ts;
+  pair.append("f", 2, 40_000);
+  assert.deepEqual(pair.forgotten, ["a", "b"]);
+  assert.equal(pair.channel("f").history?.count, 2);
+  pair.real.settledTs = pair.ts;
+  pair.real.setLimits(pair.limits);
+  assert.equal(pair.channel("f").history?.count, 0);
+  assert.equal(pair.real.bytes, 0);
+  pair.clear();
+});
+
+Deno.test("expire: what is older goes, and a channel with nothing left and nobody there", () => {
+  const pair = new Pair(GENEROUS);
+  for (const name of ["a", "b", "f"]) pair.append(name, 2, 5);
+  pair.follow("f", 1);
+  const [a, b, f] = ["a", "b", "f"].map((name) => pair.channel(name));
+  const { bytes } = pair.real;
+  for (const channel of [a, b, f]) pair.real.expire(channel, a.lastTs);
+  assert.deepEqual([a, b, f].map(({ history }) => history?.count), [1, 2, 2]);
+  assert.equal(pair.real.bytes, bytes);
+  const open = pair.open("b", 1, 5);
+  for (const channel of [a, b, f]) pair.real.expire(channel, pair.ts);
+  assert.deepEqual(pair.forgotten, ["a"]);
+  // Neither one with an open batch nor one that is followed loses its place.
+  assert.deepEqual([b.history?.count, f.history?.count], [0, 0]);
+  assert.equal(pair.real.bytes, 0);
+  pair.close(open);
+  assert.equal(b.history?.count, 1);
+  assert.ok(pair.real.bytes > 0);
+  pair.clear();
+});

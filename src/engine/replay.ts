@@ -42,6 +42,8 @@ export class Replay {
   /** Whether the last page was the store's last. */
   #isStoreEnd = false;
   #isReading = false;
+  /** Whether the client has been told what it will get; before that nothing may reach it. */
+  #isStarted = false;
 
   constructor(
     readonly host: ReplayHost,
@@ -70,8 +72,16 @@ export class Replay {
     this.#isStoreEnd = page.isEnd;
   }
 
-  /** Delivers as much as the subscriber has room for. Called at first, and when it has drained. */
+  /** Lets the messages flow; the reply is queued. */
+  start(): void {
+    this.#isStarted = true;
+    this.pump();
+  }
+
+  /** Delivers as much as the subscriber has room for. Called when it has drained. */
   pump(): void {
+    // The subscriber may drain while the reply still waits for the store.
+    if (!this.#isStarted) return;
     const { follower: { subscriber }, channel } = this.subscription;
     while (this.siblings.has(this) && !this.#isReading) {
       if (this.#cursor === null && this.#page === null && !this.#enterMemory(channel)) {

@@ -7,7 +7,12 @@ import type { Channel } from "./channel.ts";
 import type { App } from "./channel_table.ts";
 import type { HistoryCache } from "./history_cache.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
-import { type Block, type HistoryStore, type MessageRange, StoreError } from "./ports/history_store.ts";
+import {
+  type Block,
+  type HistoryStore,
+  type MessageRange,
+  StoreError,
+} from "./ports/history_store.ts";
 import { type StoredPage, StorePages } from "./store_pages.ts";
 
 /** Bytes of a channel's newest messages that are taken into the cache when somebody asks for them. */

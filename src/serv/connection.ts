@@ -139,10 +139,11 @@ export class Connection
         }
         if (this.isClosed) return;
         const buffer = readBuffers.take(size);
-        const askedMs = performance.now();
+        const askedTurn = turn.count;
+        const askedMs = turn.nowMs;
         const count = await this.#conn.read(buffer);
         if (count === null) break;
-        const nowMs = this.#lastReadMs = performance.now();
+        this.#lastReadMs = turn.nowMs;
         this.#noted = false;
         this.#host.counters.bytesIn += count;
         this.#isServing = true;
@@ -151,11 +152,15 @@ export class Connection
           : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
         // A flood is read in one microtask after the other: the turn must end now and then, and the
         // sockets of others have to be looked at.
-        if (nowMs - askedMs < AT_ONCE_MS && isPollDue(nowMs)) await nextTurn();
+        if (turn.count === askedTurn) await this.#breathe(askedMs);
         while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
         const channel = this.#requests.lastChannel;
-        if (channel !== null) await holdBack(channel, count, () => this.#state === "open");
-        await this.#serve(buffer.subarray(0, count));
+        if (channel !== null && channel.subscribers.length > 0) {
+          await holdBack(channel, count, () => this.#state === "open");
+        }
+        const chunk = buffer.subarray(0, count);
+        const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
+        if (at < count || this.#isBlocked()) await this.#serve(chunk, at);
         readBuffers.put(buffer);
         this.#isServing = false;
         this.#endIfDone();
@@ -168,15 +173,22 @@ export class Connection
     }
   }
 
-  /** Carries out the requests of one read, waiting where something blocks. */
-  async #serve(chunk: Uint8Array): Promise<void> {
-    let at = 0;
+  /** Lets the loop go round where a read that began at `askedMs` was done at once, and that is due. */
+  async #breathe(askedMs: number): Promise<void> {
+    const nowMs = performance.now();
+    if (nowMs - askedMs < AT_ONCE_MS && isPollDue(nowMs)) await nextTurn();
+  }
+
+  /** Carries out the rest of one read's requests, from `from` on, waiting where something blocks. */
+  async #serve(chunk: Uint8Array, from: number): Promise<void> {
+    let at = from;
     while (this.#state === "open") {
-      at = this.#requests.push(chunk, at);
       if (this.#isBlocked()) await this.#unblocked();
       if (at === chunk.length) return;
       // It has had its share of this turn, or what blocked it was over at once.
       await nextTurn();
+      if (this.#state !== "open") return;
+      at = this.#requests.push(chunk, at);
     }
   }
 
@@ -249,9 +261,8 @@ export class Connection
 
   onReleased(): void {
     // It was us who kept it waiting.
-    this.#lastReadMs = performance.now();
+    this.#lastReadMs = this.#host.turn.nowMs;
     this.#requests.onReleased();
-    this.wake();
     this.#endIfDone();
   }
 
@@ -305,7 +316,7 @@ export class Connection
   // ---- writing (called by the writer) ------------------------------------------------------
 
   onWriteStarted(): void {
-    this.#scheduleBy(performance.now() + this.limits.writeTimeoutMs);
+    this.#scheduleBy(this.#host.turn.nowMs + this.limits.writeTimeoutMs);
   }
 
   onDrained(): void {

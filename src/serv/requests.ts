@@ -49,6 +49,7 @@ export class Requests implements ParserEvents {
   #afterHeld: (() => void) | null = null;
   #publishTokens = 0;
   #tokensAtMs = 0;
+  /** 0 before the first command of a slice. */
   #sliceEndsMs = 0;
 
   constructor(host: RequestHost) {
@@ -68,7 +69,7 @@ export class Requests implements ParserEvents {
 
   /** Serves `chunk` from `at` on and returns how far it came; see {@link Parser.push}. */
   push(chunk: Uint8Array, at: number): number {
-    this.#sliceEndsMs = performance.now() + SLICE_MS;
+    this.#sliceEndsMs = 0;
     return this.#parser.push(chunk, at);
   }
 
@@ -190,7 +191,7 @@ export class Requests implements ParserEvents {
         this.#host.wake();
       };
     }
-    if (this.#host.isFull || performance.now() > this.#sliceEndsMs) this.halt();
+    if (this.#host.isFull || this.#isSliceOver()) this.halt();
   }
 
   #run(line: string, utf8: boolean): void {
@@ -209,6 +210,13 @@ export class Requests implements ParserEvents {
         this.#refuse(error);
       }
     }
+  }
+
+  /** Whether commands were served for long enough, counted from the first of them. */
+  #isSliceOver(): boolean {
+    const nowMs = performance.now();
+    if (this.#sliceEndsMs === 0) this.#sliceEndsMs = nowMs + SLICE_MS;
+    return nowMs > this.#sliceEndsMs;
   }
 
   onTooLong(): void {

@@ -182,7 +182,7 @@ export class Writer implements TurnTask {
     this.#writing = next;
     this.#offset = 0;
     this.#limit = next.length;
-    this.stalledSinceMs = performance.now();
+    this.stalledSinceMs = this.#turn.nowMs;
     this.#owner.onWriteStarted();
     this.#sink.write(next.view).then(this.#onWritten, this.#onFailed);
   }

@@ -36,7 +36,8 @@ const MAX_COUNTS = 10;
 
 /**
  * Messages in MongoDB. Each method settles within `operationTimeoutMs`, {@link open} within that and
- * the time to connect, whatever the server does; a failure is always a StoreError "unavailable".
+ * the time to connect, whatever the server does; {@link append} takes that long for each command, of
+ * which a large one has several. A failure is always a StoreError "unavailable".
  *
  * A reader on another node may see the first messages of an append that has not resolved, in their
  * order; this process sees all of it or nothing.
@@ -87,8 +88,10 @@ export class MongoStore implements HistoryStore {
     }));
     this.#unsettled.begin(ranges);
     this.#pruner.touch(ranges);
-    await this.#connection.run((attempt) =>
-      insertBlocks(attempt, blocks, (messages) => this.#unsettled.doubt(messages))
+    await insertBlocks(
+      (work) => this.#connection.run(work),
+      blocks,
+      (messages) => this.#unsettled.doubt(messages),
     );
     this.#unsettled.settle(ranges);
   }

@@ -27,48 +27,56 @@ const RETRY_PAUSE_MS = 100;
 /** Error codes of a server that stops, or is not the primary of its replica set (any more). */
 const TRANSIENT = new Set([6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436]);
 
+/** Runs a piece of work within the time that one operation may take. */
+export type RunAttempt = (work: (attempt: Attempt) => Promise<void>) => Promise<void>;
+
 /**
- * Inserts the messages, command by command in their order, and sends each command again, until the time
- * is over, when the connection is lost on the way. When it rejects, `onDoubt` has been told the messages
- * of the command that may still be under way. No block is read after the attempt's time is over.
+ * Inserts the messages, command by command in their order, each in an attempt of its own: a database
+ * that is slow gets them all in the end, and one that hangs is found out in time. Each command is sent
+ * again, until its time is over, when the connection is lost on the way. When it rejects, `onDoubt` has
+ * been told the messages of the command that may still be under way, and no block is read any more.
  */
 export async function insertBlocks(
-  attempt: Attempt,
+  run: RunAttempt,
   blocks: readonly ChannelBlock[],
   onDoubt: (messages: MessageKey[]) => void,
 ): Promise<void> {
   let docs: MessageDoc[] = [];
   let size = 0;
-  const flush = async () => {
-    const sent = docs;
-    docs = [];
-    size = 0;
-    // At once and not when the driver gives up: the caller may take them back before that.
-    const doubt = () => onDoubt(sent.map(keyOf));
-    attempt.signal.addEventListener("abort", doubt, { once: true });
-    try {
-      await insertAll(attempt, sent);
-    } catch (error) {
-      if (!attempt.signal.aborted) doubt();
-      throw error;
-    } finally {
-      attempt.signal.removeEventListener("abort", doubt);
-    }
-    attempt.signal.throwIfAborted();
-  };
   for (const block of blocks) {
     for (const { doc, bytes } of blockDocs(block)) {
       if (
         docs.length > 0 &&
         (docs.length >= MAX_INSERT_MESSAGES || size + bytes > MAX_INSERT_BYTES)
       ) {
-        await flush();
+        const sent = docs;
+        await run((attempt) => insertSome(attempt, sent, onDoubt));
+        docs = [];
+        size = 0;
       }
       docs.push(doc);
       size += bytes;
     }
   }
-  if (docs.length > 0) await flush();
+  if (docs.length > 0) await run((attempt) => insertSome(attempt, docs, onDoubt));
+}
+
+async function insertSome(
+  attempt: Attempt,
+  docs: MessageDoc[],
+  onDoubt: (messages: MessageKey[]) => void,
+): Promise<void> {
+  // At once and not when the driver gives up: the caller may take them back before that.
+  const doubt = () => onDoubt(docs.map(keyOf));
+  attempt.signal.addEventListener("abort", doubt, { once: true });
+  try {
+    await insertAll(attempt, docs);
+  } catch (error) {
+    if (!attempt.signal.aborted) doubt();
+    throw error;
+  } finally {
+    attempt.signal.removeEventListener("abort", doubt);
+  }
 }
 
 async function insertAll(attempt: Attempt, docs: MessageDoc[]): Promise<void> {

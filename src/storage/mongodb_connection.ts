@@ -22,7 +22,7 @@ export interface MongoOptions {
   readonly connTimeoutMs: number;
   /** How long to look for a server that can be used, ms. */
   readonly syncTimeoutMs: number;
-  /** How long one method of a store may take, ms. */
+  /** How long one method of a store, or one command of an append, may take, ms. */
   readonly operationTimeoutMs: number;
 }
 

@@ -46,8 +46,9 @@ export class Unsettled {
   settle(ranges: readonly MessageRange[]): void {
     for (const group of groupBy(ranges, channelKey)) {
       const key = channelKey(group[0]);
+      const gone = byNode(group);
       const left = (this.#pending.get(key) ?? [])
-        .map((entry) => entry.flatMap((range) => subtract(range, group)))
+        .map((entry) => subtract(entry, gone.get(entry[0].node) ?? []))
         .filter((entry) => entry.length > 0);
       if (left.length > 0) this.#pending.set(key, left);
       else this.#pending.delete(key);
@@ -66,12 +67,13 @@ export class Unsettled {
   /** Those of the messages in these ranges of which it is not known whether they arrive. */
   inDoubt(ranges: readonly MessageRange[]): MessageKey[] {
     if (this.#inDoubt.length === 0) return [];
-    const byChannel = new Map(groupBy(ranges, channelKey).map((all) => [channelKey(all[0]), all]));
-    return this.#inDoubt.filter((message) =>
-      (byChannel.get(channelKey(message)) ?? []).some(({ node, firstTs, lastTs }) =>
-        node === message.node && firstTs <= message.ts && message.ts <= lastTs
-      )
+    const byChannel = new Map(
+      groupBy(ranges, channelKey).map((all) => [channelKey(all[0]), byNode(all)]),
     );
+    return this.#inDoubt.filter((message) => {
+      const disjoint = byChannel.get(channelKey(message))?.get(message.node);
+      return disjoint !== undefined && holds(disjoint, message.ts);
+    });
   }
 
   /** What is not to be shown of a channel, for one append and node each. */
@@ -113,18 +115,48 @@ export function isWithin(
   return ranges.some((range) => range.node === node && range.firstTs <= ts && ts <= range.lastTs);
 }
 
-/** What is left of a range without others. */
-function subtract(range: NodeRange, others: readonly NodeRange[]): NodeRange[] {
-  let left = [range];
-  for (const { node, firstTs, lastTs } of others) {
-    if (node !== range.node) continue;
-    left = left.flatMap((part) => {
-      if (lastTs < part.firstTs || firstTs > part.lastTs) return [part];
-      return [
-        { node, firstTs: part.firstTs, lastTs: firstTs - 1 },
-        { node, firstTs: lastTs + 1, lastTs: part.lastTs },
-      ].filter((rest) => rest.firstTs <= rest.lastTs);
-    });
+/** The ranges by node, in order, those that overlap put together. */
+function byNode(ranges: readonly NodeRange[]): Map<string, NodeRange[]> {
+  const nodes = groupBy(ranges, ({ node }) => node).map((all): [string, NodeRange[]] => {
+    const disjoint: NodeRange[] = [];
+    for (const { node, firstTs, lastTs } of all.toSorted((a, b) => a.firstTs - b.firstTs)) {
+      const last = disjoint.at(-1);
+      if (last === undefined || last.lastTs < firstTs) disjoint.push({ node, firstTs, lastTs });
+      else if (last.lastTs < lastTs) disjoint[disjoint.length - 1] = { ...last, lastTs };
+    }
+    return [all[0].node, disjoint];
+  });
+  return new Map(nodes);
+}
+
+/** Index of the first of the ranges, which are in order and disjoint, that ends at `ts` or later. */
+function indexFrom(disjoint: readonly NodeRange[], ts: number): number {
+  let low = 0;
+  let high = disjoint.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (disjoint[middle].lastTs < ts) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function holds(disjoint: readonly NodeRange[], ts: number): boolean {
+  return disjoint[indexFrom(disjoint, ts)]?.firstTs <= ts;
+}
+
+/** What is left of ranges of one node without others of it, which are in order and disjoint. */
+function subtract(ranges: readonly NodeRange[], disjoint: readonly NodeRange[]): NodeRange[] {
+  const left: NodeRange[] = [];
+  for (const { node, firstTs, lastTs } of ranges) {
+    let from = firstTs;
+    for (let i = indexFrom(disjoint, firstTs); disjoint[i]?.firstTs <= lastTs; i++) {
+      if (disjoint[i].firstTs > from) {
+        left.push({ node, firstTs: from, lastTs: disjoint[i].firstTs - 1 });
+      }
+      from = disjoint[i].lastTs + 1;
+    }
+    if (from <= lastTs) left.push({ node, firstTs: from, lastTs });
   }
   return left;
 }

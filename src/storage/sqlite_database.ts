@@ -66,6 +66,7 @@ export class SqliteDatabase {
       return result;
     } catch (error) {
       this.#rollBack();
+      this.#overwriteFailed();
       throw this.#failure = toStoreError(error, this.file);
     }
   }
@@ -117,6 +118,22 @@ export class SqliteDatabase {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
     } catch {
       // Where SQLite has rolled back by itself; and the connection is not written with again anyway.
+    }
+  }
+
+  /**
+   * What a commit wrote before its sync failed stands in the WAL, whole, and would be taken for kept
+   * when the file is opened next, perhaps by a process that knows nothing of it. Another commit is
+   * written over its first pages, without a sync, which could only fail as well.
+   */
+  #overwriteFailed(): void {
+    try {
+      this.#db.exec("PRAGMA synchronous = OFF");
+      this.#db.exec("INSERT OR REPLACE INTO meta (key, value) VALUES ('probe', NULL)");
+    } catch {
+      // Nothing can be written, as nothing could before.
+    } finally {
+      this.#db.exec("PRAGMA synchronous = FULL");
     }
   }
 

@@ -2,6 +2,10 @@
 
 import { StoreError, type StoreFault } from "../engine/ports/history_store.ts";
 
+const FULL = 13;
+/** The file beside the WAL could not be made larger, which only a full disk refuses. */
+const IOERR_SHMSIZE = 4874;
+
 /** SQLite's primary result codes (https://www.sqlite.org/rescode.html) that say something of their own. */
 const MEANINGS: Record<number, [StoreFault, string]> = {
   5: [
@@ -42,7 +46,7 @@ export function toStoreError(error: unknown, file: string): StoreError {
   if (error instanceof StoreError) return error;
   if (!isSqliteError(error)) throw error;
   const errcode = "errcode" in error ? Number(error.errcode) : codeByText(error.message);
-  const [fault, meaning] = MEANINGS[errcode & 0xff] ??
+  const [fault, meaning] = MEANINGS[errcode === IOERR_SHMSIZE ? FULL : errcode & 0xff] ??
     ["unavailable", "SQLite reported an error that is not expected"] as const;
   const said = errcode > 0 ? `${error.message}, code ${errcode}` : error.message;
   return new StoreError(fault, `SQLite ${file}: ${meaning} (${said})`, { cause: error });
