@@ -19,8 +19,10 @@ async function live(
   life: number,
   end: (pushd: Pushd) => Promise<unknown>,
 ): Promise<Publisher[]> {
+  // FerretDB reads all of a collection to answer, so there must not be too much of it.
+  const pace = place.config.msg_storage === "mongodb" ? { max_publishes_per_second: 300 } : {};
   await using pushd = await startPushd({
-    config: { ...place.config, msg_storage_flush_policy: policy },
+    config: { ...place.config, ...pace, msg_storage_flush_policy: policy },
   });
   const publishers = await Promise.all(
     [0, 1, 2].map((i) =>

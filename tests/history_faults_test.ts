@@ -238,6 +238,26 @@ test("an fsync fails, and the server is stopped before it has tried again", asyn
   assert.deepEqual(await messagesOf(pushd), kept);
 });
 
+for (const probes of [0, 2]) {
+  test(`every fsync fails, and the server is killed after ${probes} attempts to open`, async () => {
+    await using place = await Place.make();
+    const kept: string[] = [];
+    {
+      await using pushd = await place.start();
+      using client = await Client.connect(pushd.port);
+      await using trace = await Strace.attach(pushd.pid, ...syncs(place.path, "error=EIO:when=2+"));
+      const [, ts] = await client.ask("pub c good", PUBLISHED);
+      kept.push(`${ts} good`);
+      // Larger than what is written over it.
+      await client.ask(`pub c bad${"x".repeat(20_000)}`, NOT_STORED);
+      await trace.waitFor(new RegExp(`(?:INJECTED[^]*){${1 + probes}}`));
+      await pushd.kill();
+    }
+    await using pushd = await place.start();
+    assert.deepEqual(await messagesOf(pushd), kept);
+  });
+}
+
 test("every fsync fails for a while, with policy 1: all is kept, once", async () => {
   await using place = await Place.make();
   const texts = ["one", "two", "three", "four", "five"];
