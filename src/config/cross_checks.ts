@@ -21,11 +21,25 @@ interface Check {
   readonly find: (config: Config) => (Finding | string | null)[];
 }
 
+/** A message and what stands around it in its document. */
+const MAX_MONGODB_LINE_BYTES = 15 * 2 ** 20;
+
 /** What keeps the server from starting. */
 const MISTAKES: readonly Check[] = [
   atLeastALine("max_pending_bytes", (config) => config.max_pending_bytes),
   atLeastALine("max_cache_bytes", (config) => config.max_cache_bytes),
   atLeastALine("max_storage_outstanding_bytes", (config) => config.max_storage_outstanding_bytes),
+  {
+    at: "max_line_bytes",
+    with: ["msg_storage"],
+    find: ({ max_line_bytes: bytes, msg_storage }) => [
+      msg_storage === "mongodb" && bytes > MAX_MONGODB_LINE_BYTES
+        ? `${quoted(formatSize(bytes))}: a document of MongoDB holds 16 MiB; write at most ${
+          formatSize(MAX_MONGODB_LINE_BYTES)
+        } with msg_storage: "mongodb"`
+        : null,
+    ],
+  },
   {
     at: "apps",
     with: [],

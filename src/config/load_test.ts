@@ -239,6 +239,9 @@ Deno.test("loadConfig: keys that must fit together", () => {
   );
   // Where a key is wrong for itself, nothing is said about it and others.
   assert.equal(mistakesOf("max_line_bytes: 1x\nmax_pending_bytes: 512").length, 1);
+  const large = "max_line_bytes: 16MiB\nmax_pending_bytes: 64MiB";
+  assert.match(mistakeOf(`${large}\nmsg_storage: mongodb`), /:1: max_line_bytes: .* 15MiB/);
+  assert.deepEqual(load(large).warnings, []);
   assert.match(
     mistakeOf('tls_listen_addr: ":2224"'),
     /:1: tls_listen_addr: needs tls_cert and tls_key/,
