@@ -242,6 +242,8 @@ class OwnMongo implements MongoServer {
 
   stop(): void {
     this.#child?.kill("SIGSTOP");
+    // A thread that runs stops a moment later, and might still answer.
+    while (this.#child !== undefined && !isStopped(this.#child.pid));
   }
 
   cont(): void {
@@ -269,4 +271,17 @@ function canConnect(port: number): Promise<boolean> {
     socket.once("connect", () => end(true));
     socket.once("error", () => end(false));
   });
+}
+
+/** Whether every thread of a process is stopped, or it has ended. */
+function isStopped(pid: number): boolean {
+  try {
+    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+      const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
+      if (!/^State:\s+[TtZX]/m.test(status)) return false;
+    }
+  } catch {
+    // A thread, or all of it, has ended.
+  }
+  return true;
 }

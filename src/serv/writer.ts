@@ -4,10 +4,13 @@ import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
 
-/** Queued buffers are joined up to this size for one write. */
-const MAX_JOINED_BYTES = 256 * 1024;
+/**
+ * Queued buffers are joined up to this size for one write: not more, as each of hundreds of clients that
+ * have stopped reading may hold such a copy.
+ */
+const MAX_JOINED_BYTES = 64 * 1024;
 /** A buffer of this size is written as it is: joining it would cost more than a second write. */
-const ALONE_BYTES = 64 * 1024;
+const ALONE_BYTES = 32 * 1024;
 const FIRST_REPLY_BYTES = 256;
 const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
 const PUBLISHED = encodeUtf8("PUBLISHED ");

@@ -54,11 +54,16 @@ export function cutBlock<B extends Block>(
 
 /**
  * Puts neighbours of one node together, as bytes that nobody else has. `own` says that the bytes of
- * `blocks` are nobody else's already, so that a block on its own need not be copied.
+ * `blocks` are nobody else's already, so that a block on its own need not be copied; `views`, that one
+ * on its own may be passed on as it is.
  */
 export function joinBlocks(
   blocks: readonly Block[],
-  { own = false, maxBytes = Infinity }: { own?: boolean; maxBytes?: number } = {},
+  { own = false, views = false, maxBytes = Infinity }: {
+    own?: boolean;
+    views?: boolean;
+    maxBytes?: number;
+  } = {},
 ): Block[] {
   const joined: Block[] = [];
   for (let i = 0; i < blocks.length;) {
@@ -68,7 +73,7 @@ export function joinBlocks(
       end < blocks.length && blocks[end].node === blocks[i].node &&
       blocks[end].firstTs > blocks[end - 1].lastTs && size + blocks[end].lines.length <= maxBytes
     ) size += blocks[end++].lines.length;
-    joined.push(joinRun(blocks.slice(i, end), size, own));
+    joined.push(views && end === i + 1 ? blocks[i] : joinRun(blocks.slice(i, end), size, own));
     i = end;
   }
   return joined;

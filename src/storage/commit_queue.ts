@@ -47,7 +47,7 @@ export interface CommitCounters {
 }
 
 /** A commit takes about so much; what waits beyond it goes into the next. */
-const MAX_GROUP_BYTES = 4 * 1024 * 1024;
+const MAX_GROUP_BYTES = 1024 * 1024;
 const MAX_GROUP_MESSAGES = 50_000;
 /**
  * With policy 1, how long the oldest message waits for its commit to begin, ms: half of the second

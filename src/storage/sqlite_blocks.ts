@@ -114,7 +114,7 @@ export class BlockTable {
     channel.lastTs ??= Number(this.#newestRow.get(channel.id)?.last_ts ?? 0);
     const rows = blocks.length === 1
       ? blocks
-      : joinBlocks(blocks, { own: true, maxBytes: JOINED_MAX_BYTES });
+      : joinBlocks(blocks, { views: true, maxBytes: JOINED_MAX_BYTES });
     let newest = 0;
     for (const row of rows) {
       if (row.firstTs > channel.lastTs) this.#add(channel.id, row);

@@ -14,7 +14,7 @@ const CHECKPOINT_PAGES = 4000;
 const WAL_CHECK_MS = 250;
 const WAL_RETRY_MS = 2000;
 const BUSY_TIMEOUT_MS = 5000;
-const CACHE_KIB = 32 * 1024;
+const CACHE_KIB = 16 * 1024;
 const PROBE_BYTES = 64 * 1024;
 
 /** A database that is open; a failed commit makes it refuse writes until it is opened anew. */
