@@ -235,7 +235,6 @@ Deno.test("500 subscribers that do not read share the bytes of 7 MiB", async () 
   server.clearPeak();
   await within(30_000, "7 MiB to be taken", publishAll(publisher, "c", count, size));
   const grown = server.peakRss() - before;
-  console.log("GROWN", grown / MiB);
   assert.ok(grown < 100 * MiB, `resident memory grew by ${grown} bytes`);
   assert.equal((await server.stats()).slow_consumers, 0);
   closeAll(clients);
