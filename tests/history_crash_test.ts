@@ -8,7 +8,7 @@ import { LASTING, type StorePlace } from "./stores.ts";
 
 const CHANNELS = ["c", "d"];
 /** How often each server is killed; more with PUSHD_TEST_KILLS. */
-const KILLS = Number(Deno.env.get("PUSHD_TEST_KILLS") ?? 12);
+const KILLS = Number(Deno.env.get("PUSHD_TEST_KILLS") ?? 6);
 /** With policy 1, what was acknowledged longer ago than this before a crash is kept, microseconds. */
 const MAX_LOSS_US = 1_000_000;
 
