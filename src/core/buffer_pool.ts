@@ -50,6 +50,14 @@ export class BufferPool {
     return new PooledBuffer(this, this.take(minBytes));
   }
 
+  /** A sealed copy of `bytes` with one owner. */
+  copyOf(bytes: Uint8Array): PooledBuffer {
+    const copy = this.acquire(bytes.length);
+    copy.bytes.set(bytes);
+    copy.length = bytes.length;
+    return copy.seal();
+  }
+
   /** Plain bytes of at least `minBytes`, to be given back by {@link put}. */
   take(minBytes: number): Uint8Array<ArrayBuffer> {
     const bits = classBits(minBytes);

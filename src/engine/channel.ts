@@ -209,11 +209,7 @@ export class Channel {
       text += eventLine({ channel, ts, msg, from: froms?.[line], node });
       at = lf + 1;
     }
-    const bytes = encodeUtf8(text);
-    const events = buffers.acquire(bytes.length);
-    events.bytes.set(bytes);
-    events.length = bytes.length;
-    return events.seal();
+    return buffers.copyOf(encodeUtf8(text));
   }
 
   /**

@@ -177,7 +177,7 @@ export class Replay {
       if (piece === undefined) return false;
       const lastLine = piece.lines.lastIndexOf(0x0a, piece.lines.length - 2) + 1;
       this.#afterTs = lineTimestamp(piece.lines, lastLine, channel.prefix.length);
-      lines = copyOf(piece.lines);
+      lines = buffers.copyOf(piece.lines);
     } else {
       const { name } = channel;
       let text = "";
@@ -188,7 +188,7 @@ export class Replay {
         text += eventLine(message);
       }
       if (text === "") return false;
-      lines = copyOf(encodeUtf8(text));
+      lines = buffers.copyOf(encodeUtf8(text));
     }
     this.host.countDelivered(cursor.seq - before);
     follower.subscriber.deliver(lines);
@@ -204,16 +204,9 @@ export class Replay {
     this.host.countDelivered(count);
     follower.subscriber.deliver(
       follower.form === "text"
-        ? copyOf(lines)
+        ? buffers.copyOf(lines)
         : channel.encodeEvents(lines, block.froms, line, block.node),
     );
     return true;
   }
-}
-
-function copyOf(bytes: Uint8Array): PooledBuffer {
-  const copy = buffers.acquire(bytes.length);
-  copy.bytes.set(bytes);
-  copy.length = bytes.length;
-  return copy.seal();
 }

@@ -124,11 +124,7 @@ export class HeldReplies implements CommitWaiter {
       text += ts === undefined ? line : `ERROR storage-unavailable ${ts}${NOT_STORED}`;
       text += "\r\n";
     }
-    const encoded = encodeUtf8(text);
-    const failed = buffers.acquire(encoded.length);
-    failed.bytes.set(encoded);
-    failed.length = encoded.length;
-    this.#owner.writer.deliver(failed.seal());
+    this.#owner.writer.deliver(buffers.copyOf(encodeUtf8(text)));
   }
 
   /** Drops everything; the connection has ended. */

@@ -95,11 +95,7 @@ export class Writer implements TurnTask {
   queueLine(line: string): void {
     if (this.#state !== "open") return;
     if (line.length > 1024) {
-      const bytes = encodeUtf8(`${line}\r\n`);
-      const buffer = buffers.acquire(bytes.length);
-      buffer.bytes.set(bytes);
-      buffer.length = bytes.length;
-      this.deliver(buffer.seal());
+      this.deliver(buffers.copyOf(encodeUtf8(`${line}\r\n`)));
       return;
     }
     // A UTF-16 unit becomes at most three bytes.

@@ -3,7 +3,7 @@
 import { Buffer } from "node:buffer";
 import type { Block, Page } from "../engine/ports/history_store.ts";
 import { encodeUtf8, indexOfByte, LF } from "../proto/bytes.ts";
-import { lineTimestamp, messagePrefix } from "../proto/encoder.ts";
+import { lineTimestamp, prefixLengthOf as prefixLengthOfBytes } from "../proto/encoder.ts";
 
 /** Small blocks are put together up to so many bytes of lines. */
 export const JOINED_MAX_BYTES = 64 * 1024;
@@ -22,7 +22,7 @@ interface Place {
 
 /** Bytes in front of the timestamp in the lines of a channel. */
 export function prefixLengthOf(channel: string): number {
-  return messagePrefix(encodeUtf8(channel)).length;
+  return prefixLengthOfBytes(encodeUtf8(channel));
 }
 
 /** The order of names, of nodes and of channels alike: by their UTF-8 bytes, as databases compare. */

@@ -11,12 +11,13 @@ import {
   TIMESTAMP_DIGITS,
   writeMessageLine,
 } from "../proto/encoder.ts";
+import { prefixLengthOf } from "./blocks.ts";
 import type { MessageDoc } from "./mongodb_schema.ts";
 
 /** The documents of a block's messages, in their order, and each one's bytes as a line. */
 export function* blockDocs(block: ChannelBlock): Generator<{ doc: MessageDoc; bytes: number }> {
   const { app, channel, node, lines, froms } = block;
-  const prefixLength = messagePrefix(encodeUtf8(channel)).length;
+  const prefixLength = prefixLengthOf(channel);
   let at = 0;
   for (let i = 0; at < lines.length; i++) {
     const lf = indexOfByte(lines, LF, at, lines.length);

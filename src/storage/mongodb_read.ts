@@ -2,8 +2,7 @@
 
 import { type Filter, Long } from "mongodb";
 import type { NewestRequest, Page } from "../engine/ports/history_store.ts";
-import { encodeUtf8 } from "../proto/bytes.ts";
-import { messagePrefix } from "../proto/encoder.ts";
+import { prefixLengthOf } from "./blocks.ts";
 import { readMark } from "./mongodb_channels.ts";
 import type { Attempt } from "./mongodb_connection.ts";
 import { lineBytes, type ReadMessage, readMessage, toBlocks } from "./mongodb_lines.ts";
@@ -52,7 +51,7 @@ async function findPage(
 ): Promise<{ messages: ReadMessage[]; isEnd: boolean }> {
   const isNewest = asked === undefined;
   const order = isNewest ? -1 : 1;
-  const prefixLength = messagePrefix(encodeUtf8(channel)).length;
+  const prefixLength = prefixLengthOf(channel);
   const page = new PageBuilder(maxMessages, maxBytes);
   const finish = (isEnd: boolean) => ({
     messages: isNewest ? page.messages.reverse() : page.messages,
