@@ -8,6 +8,7 @@ import {
   MongoStore,
   MongoTokenStore,
 } from "../src/storage/mongodb.ts";
+import { PATIENCE_MS } from "./harness_within.ts";
 import { startMongoProxy } from "./mongo_proxy.ts";
 import { requireMongo, startMongo } from "./mongo_server.ts";
 import { BASE_TS, block, type Line, readAll } from "./store_model.ts";
@@ -42,19 +43,19 @@ async function assertUnavailable(work: () => Promise<unknown>): Promise<StoreErr
   assert.ok(error instanceof StoreError, `it gave ${error}`);
   assert.equal(error.fault, "unavailable");
   const ms = performance.now() - start;
-  assert.ok(ms < TIMEOUT_MS + 1000, `it took ${ms} ms`);
+  // Far below the driver's own 30 s, and with room for a machine that is busy with other things.
+  assert.ok(ms < TIMEOUT_MS + 5000, `it took ${ms} ms`);
   return error;
 }
 
-/** Opens it as soon as that is possible, as the server does. */
-async function openSoon(store: MongoStore): Promise<void> {
-  const deadline = performance.now() + 20_000;
+/** Does it again until the server can, as the running server does: a slow machine needs its time. */
+async function soon<T>(work: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
-      await store.open();
-      return;
+      return await work();
     } catch (error) {
-      if (performance.now() > deadline) throw error;
+      if (!(error instanceof StoreError) || performance.now() > deadline) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
@@ -68,8 +69,8 @@ test("a server that hangs", async () => {
   const token = { hash: "h", app: "app", user: "ann", ttlMs: 60_000 };
   const limits = { maxMessages: 9, maxBytes: 9999 };
   try {
-    await store.open();
-    await store.append([block("app", "ch", "a", [line(1, "before")])]);
+    await soon(() => store.open());
+    await soon(() => store.append([block("app", "ch", "a", [line(1, "before")])]));
     server.stop();
     const lost = block("app", "ch", "a", [line(2, "lost"), line(3, "lost too")]);
     const error = await assertUnavailable(() => store.append([lost]));
@@ -90,18 +91,18 @@ test("a server that hangs", async () => {
     await assertUnavailable(() => store.open());
     await assertUnavailable(() => store.read({ app: "app", channel: "ch", afterTs: 0, ...limits }));
     server.cont();
-    await openSoon(store);
-    await store.forget([lost]);
+    await soon(() => store.open());
+    await soon(() => store.forget([lost]));
     // The first write has perhaps arrived only now.
     await new Promise((resolve) => setTimeout(resolve, 300));
-    await store.append([block("app", "ch", "a", [line(4, "after")])]);
-    const texts = (await readAll(store, "app", "ch")).map(({ text }) => text);
+    await soon(() => store.append([block("app", "ch", "a", [line(4, "after")])]));
+    const texts = (await soon(() => readAll(store, "app", "ch"))).map(({ text }) => text);
     assert.deepEqual(texts, ["before", "after"]);
-    assert.equal(await store.count("app", "ch", 0, T + 9), 2);
+    assert.equal(await soon(() => store.count("app", "ch", 0, T + 9)), 2);
     // It was taken back, and can be kept all the same.
-    await store.append([lost]);
-    assert.equal((await readAll(store, "app", "ch")).length, 4);
-    assert.equal(await store.count("app", "ch", 0, T + 9), 4);
+    await soon(() => store.append([lost]));
+    assert.equal((await soon(() => readAll(store, "app", "ch"))).length, 4);
+    assert.equal(await soon(() => store.count("app", "ch", 0, T + 9)), 4);
   } finally {
     server.cont();
     await store.close();
@@ -112,16 +113,16 @@ test("an append that timed out is appended again, once", async () => {
   await using server = await startMongo();
   const store = new MongoStore(new MongoConnection(optionsFor(server.url)));
   try {
-    await store.open();
+    await soon(() => store.open());
     server.stop();
     const blocks = [block("app", "ch", "a", [line(1, "x"), line(2, "y")])];
     await assertUnavailable(() => store.append(blocks));
     server.cont();
-    await openSoon(store);
-    assert.deepEqual(await readAll(store, "app", "ch"), [], "not before it is settled");
-    await store.append(blocks);
-    assert.equal((await readAll(store, "app", "ch")).length, 2);
-    assert.equal(await store.count("app", "ch", 0, T + 9), 2);
+    await soon(() => store.open());
+    assert.deepEqual(await soon(() => readAll(store, "app", "ch")), [], "not before it is settled");
+    await soon(() => store.append(blocks));
+    assert.equal((await soon(() => readAll(store, "app", "ch"))).length, 2);
+    assert.equal(await soon(() => store.count("app", "ch", 0, T + 9)), 2);
   } finally {
     server.cont();
     await store.close();
@@ -133,19 +134,19 @@ test("a write that comes late, after it was taken back", async () => {
   await using proxy = await startMongoProxy(Number(server.addr.split(":")[1]));
   const store = new MongoStore(new MongoConnection(optionsFor(proxy.url)));
   try {
-    await store.open();
+    await soon(() => store.open());
     const letPass = proxy.hold("insert");
     const lost = block("app", "ch", "a", [line(1, "lost"), line(2, "lost too")]);
     await assertUnavailable(() => store.append([lost]));
-    await openSoon(store);
-    await store.forget([lost]);
+    await soon(() => store.open());
+    await soon(() => store.forget([lost]));
     letPass();
     // Time for the server to do it; that it has done nothing leaves no trace to wait for.
     await new Promise((resolve) => setTimeout(resolve, 500));
-    assert.deepEqual(await readAll(store, "app", "ch"), []);
-    assert.equal(await store.count("app", "ch", 0, T + 9), 0);
-    await store.append([lost]);
-    assert.equal((await readAll(store, "app", "ch")).length, 2, "kept after all");
+    assert.deepEqual(await soon(() => readAll(store, "app", "ch")), []);
+    assert.equal(await soon(() => store.count("app", "ch", 0, T + 9)), 0);
+    await soon(() => store.append([lost]));
+    assert.equal((await soon(() => readAll(store, "app", "ch"))).length, 2, "kept after all");
   } finally {
     await store.close();
   }
@@ -154,7 +155,7 @@ test("a write that comes late, after it was taken back", async () => {
 test("closing while the server hangs", async () => {
   await using server = await startMongo();
   const store = new MongoStore(new MongoConnection(optionsFor(server.url)));
-  await store.open();
+  await soon(() => store.open());
   server.stop();
   const reading = assertUnavailable(() => store.count("app", "ch", 0, T));
   const start = performance.now();
@@ -175,14 +176,14 @@ test("a server that is not there, comes, goes and comes again", async () => {
       assert.match(message, /mongodb\.addr/);
     }
     await server.restart();
-    await openSoon(store);
-    await store.append([block("app", "ch", "a", [line(1, "kept")])]);
+    await soon(() => store.open());
+    await soon(() => store.append([block("app", "ch", "a", [line(1, "kept")])]));
     await server.kill();
     await assertUnavailable(() => store.append([block("app", "ch", "a", [line(2, "lost")])]));
     await server.restart();
-    await openSoon(store);
-    await store.append([block("app", "ch", "a", [line(2, "lost")])]);
-    const texts = (await readAll(store, "app", "ch")).map(({ text }) => text);
+    await soon(() => store.open());
+    await soon(() => store.append([block("app", "ch", "a", [line(2, "lost")])]));
+    const texts = (await soon(() => readAll(store, "app", "ch"))).map(({ text }) => text);
     assert.deepEqual(texts, ["kept", "lost"]);
   } finally {
     await store.close();
@@ -193,13 +194,13 @@ test("a connection cut between a write and its answer", async () => {
   await using server = await startMongo();
   await using proxy = await startMongoProxy(Number(server.addr.split(":")[1]));
   const store = new MongoStore(
-    new MongoConnection(optionsFor(proxy.url, { operationTimeoutMs: 10_000 })),
+    new MongoConnection(optionsFor(proxy.url, { operationTimeoutMs: 60_000 })),
   );
   try {
-    await store.open();
+    await soon(() => store.open());
     const lines = Array.from({ length: 5000 }, (_, i) => line(i, `m${i}`));
     proxy.cutAnswerTo("insert");
-    await store.append([block("app", "ch", "a", lines)]);
+    await soon(() => store.append([block("app", "ch", "a", lines)]));
     assert.equal(proxy.cuts, 1);
     const inserts = proxy.commands.filter((command) => "insert" in command);
     assert.equal(inserts.length, 4, "three commands, one of them twice");
@@ -208,8 +209,8 @@ test("a connection cut between a write and its answer", async () => {
       assert.deepEqual(concern, { w: "majority", j: true });
       return true;
     }));
-    assert.equal((await readAll(store, "app", "ch")).length, 5000);
-    assert.equal(await store.count("app", "ch", 0, T + 9999), 5000);
+    assert.equal((await soon(() => readAll(store, "app", "ch"))).length, 5000);
+    assert.equal(await soon(() => store.count("app", "ch", 0, T + 9999)), 5000);
   } finally {
     await store.close();
   }
@@ -221,8 +222,8 @@ test("the indexes, with the server to delete expired tokens", async () => {
   const connection = new MongoConnection(optionsFor(proxy.url));
   const store = new MongoStore(connection);
   try {
-    await store.open();
-    await store.open();
+    await soon(() => store.open());
+    await soon(() => store.open());
     const indexes = proxy.commands.filter((command) => "createIndexes" in command)
       .map(({ createIndexes, indexes }) => JSON.stringify({ [`${createIndexes}`]: indexes }));
     const has = (index: unknown) =>
@@ -263,7 +264,7 @@ test("one token on two nodes at once", async () => {
 
 test("two nodes that delete at once", async () => {
   await using server = await startMongo();
-  const long = { operationTimeoutMs: 10_000 };
+  const long = { operationTimeoutMs: 60_000 };
   const [a, b] = ["a", "b"].map((node) =>
     new MongoStore(new MongoConnection(optionsFor(server.url, { node, ...long })))
   );
@@ -272,7 +273,7 @@ test("two nodes that delete at once", async () => {
     await b.open();
     for (const [node, store] of [["a", a], ["b", b]] as const) {
       const lines = Array.from({ length: 1200 }, (_, i) => line(2 * i, `${node}${i}`));
-      await store.append([block("app", "ch", node, lines)]);
+      await soon(() => store.append([block("app", "ch", node, lines)]));
     }
     const round = async (store: MongoStore) => {
       let cursor: unknown;
@@ -297,7 +298,7 @@ test("two nodes that delete at once", async () => {
     }
     await rounds;
     for (const store of [a, b]) {
-      const left = await readAll(store, "app", "ch");
+      const left = await soon(() => readAll(store, "app", "ch"));
       assert.deepEqual([left.length, left[0].ts], [100, T + 2 * 1150]);
     }
   } finally {
