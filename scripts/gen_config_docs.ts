@@ -5,7 +5,6 @@ import {
   GROUPS,
   KEY_NAMES,
   type KeyName,
-  RELOAD_NOT_YET,
   SECTIONS,
   specOf,
   WITHOUT_EFFECT,
@@ -66,7 +65,7 @@ Plain numbers, \`true\` and \`false\` end where they end; \`tcp_backlog: 4096, #
 
 ## What a wrong file gets
 
-Nothing starts, and for each mistake there is one line with file, line, key, value and what would be right; after a syntax error only that one. The exit code is 2.
+Nothing starts, or on a reload nothing changes, and for each mistake there is one line with file, line, key, value and what would be right; after a syntax error only that one. The exit code of a start is 2.
 
     etc/pushd.cf:12: session_timeout: "5": not a duration; write whole numbers with a unit, such as 500ms, 5s, 2m or 1h30m
 
@@ -93,9 +92,8 @@ A key that is given twice is a mistake, also where one of the two is in quotes. 
 
 `;
 
-const RELOAD_TEXT = RELOAD_NOT_YET
-  ? "Reloading is not yet in this version: until it is, every change needs a restart. The column _reload_ says which keys a reload will apply."
-  : "A reload (`SIGHUP`, or the file changing) applies the keys with _yes_ in the column _reload_; for any other key it says that a restart is needed.";
+const RELOAD_TEXT =
+  "A reload (`SIGHUP`, or the file changing) applies the keys with _yes_ in the column _reload_; for any other key it says that a restart is needed.";
 
 /** docs/configuration.md. */
 export function renderMarkdown(): string {
@@ -193,7 +191,7 @@ function comment(name: KeyName, indent: string): string[] {
     meaning,
     defaultNote === undefined ? null : `Default: ${defaultNote}.`,
     type.example === undefined ? null : `Such as: ${type.example}.`,
-    reload && !RELOAD_NOT_YET ? "A reload applies it." : null,
+    reload ? "A reload applies it." : null,
     notYet === null ? null : `Not yet in this version: ${notYet}.`,
   ].filter((part) => part !== null).join(" ").replaceAll("`", "");
   return wrap(text, SAMPLE_WIDTH - indent.length - 2).map((line) => `${indent}# ${line}`);

@@ -6,9 +6,10 @@ import { printError, printOut, versionText } from "./cli/output.ts";
 import { loadConfig } from "./config/load.ts";
 import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts";
 import { untilStopSignal } from "./core/signals.ts";
-import { setCrashHook } from "./core/spawn.ts";
+import { setCrashHook, spawn } from "./core/spawn.ts";
 import { VERSION } from "./core/version.ts";
 import { Pushd } from "./pushd.ts";
+import { Reloader } from "./reload.ts";
 import { StartError } from "./start_error.ts";
 
 /** Exit codes: done; failed; called or configured wrongly. */
@@ -46,11 +47,11 @@ async function main(argv: string[]): Promise<number> {
 }
 
 async function serve(args: ServeArgs): Promise<number> {
-  const loaded = loadConfig({
-    path: args.conf,
-    env: Deno.env.toObject(),
-    overrides: args.overrides,
-  });
+  const reloader = new Reloader(
+    args.conf ?? null,
+    (path) => loadConfig({ path, env: Deno.env.toObject(), overrides: args.overrides }),
+  );
+  const loaded = reloader.first;
   if (!loaded.ok) {
     for (const warning of loaded.warnings) printError(`warning: ${warning}`);
     for (const mistake of loaded.mistakes) printError(mistake);
@@ -64,6 +65,7 @@ async function serve(args: ServeArgs): Promise<number> {
   }
   const crashed = new Promise<number>((resolve) => setCrashHook(() => resolve(FAILED)));
   for (const warning of loaded.warnings) log.warn("{warning}", { warning });
+  Deno.addSignalListener("SIGUSR1", reopen);
 
   let pushd: Pushd;
   try {
@@ -73,21 +75,32 @@ async function serve(args: ServeArgs): Promise<number> {
     printError(error.message);
     return FAILED;
   }
-  listenToSignals();
-  return await Promise.race([
-    crashed,
-    untilStopSignal(() => Deno.exit(FAILED)).then(() => stop(pushd)),
-  ]);
+  reloader.start(pushd);
+  Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
+  return await Promise.race([crashed, stopWhenAsked(pushd)]);
 }
 
-/** The other signals: SIGUSR1 goes on in a new log file; what comes later must at least not kill. */
-function listenToSignals(): void {
-  Deno.addSignalListener("SIGUSR1", reopen);
-  for (const [signal, what] of [["SIGHUP", "reload"], ["SIGUSR2", "lame duck"]] as const) {
-    Deno.addSignalListener(signal, () => {
-      log.warn("signal ignored: its work is not yet in this version", { signal, work: what });
+/** Stops at SIGINT or SIGTERM at once, and at SIGUSR2 little by little. */
+async function stopWhenAsked(pushd: Pushd): Promise<number> {
+  const leaving = new AbortController();
+  const left = new Promise<void>((resolve) => {
+    let isLeaving = false;
+    Deno.addSignalListener("SIGUSR2", () => {
+      if (isLeaving) return;
+      isLeaving = true;
+      log.info("lame duck: no new connections, the present ones are sent away one by one", {
+        connections: pushd.server.connections.size,
+        drain_timeout_ms: pushd.config.drain_timeout,
+      });
+      spawn("leave", async () => {
+        await pushd.leave(leaving.signal);
+        resolve();
+      });
     });
-  }
+  });
+  await Promise.race([untilStopSignal(() => Deno.exit(FAILED)), left]);
+  leaving.abort();
+  return await stop(pushd);
 }
 
 async function stop(pushd: Pushd): Promise<number> {

@@ -9,8 +9,9 @@ import type { Turn } from "./core/turn.ts";
 import type { Engine } from "./engine/engine.ts";
 import { type HistoryStore, StoreError } from "./engine/ports/history_store.ts";
 import type { TokenStore } from "./engine/ports/token_store.ts";
+import { commitLimits } from "./settings.ts";
 import { StartError } from "./start_error.ts";
-import { type CommitLimits, CommitQueue } from "./storage/commit_queue.ts";
+import { CommitQueue } from "./storage/commit_queue.ts";
 import { SqliteStore } from "./storage/sqlite.ts";
 
 /** How long a start waits for a database server before it goes on without, ms. */
@@ -109,13 +110,4 @@ function withinMs(promise: Promise<void>, ms: number): Promise<void> {
   });
   promise.catch(() => {});
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-function commitLimits(config: Config): CommitLimits {
-  return {
-    flushPolicy: config.msg_storage_flush_policy === 1 ? 1 : 0,
-    maxMessages: config.max_storage_outstanding_msg,
-    maxBytes: config.max_storage_outstanding_bytes,
-    maxBufferedMessages: config.msg_storage_write_buffer_size,
-  };
 }

@@ -17,6 +17,7 @@ import { LineClient } from "./load_client.ts";
 
 const LIMITS: ServLimits = {
   maxConnections: 1000,
+  maxFiles: 10_000,
   maxConnectionsPerAddress: 0,
   maxLineBytes: 65_536,
   maxPendingBytes: 8 * 1024 * 1024,

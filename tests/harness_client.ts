@@ -22,13 +22,13 @@ export class Client implements Disposable {
   /** How long one line may take, ms. */
   patienceMs = PATIENCE_MS;
 
-  #conn: Deno.TcpConn;
+  #conn: Deno.Conn;
   #chunk: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #at = 0;
   #isClosed = false;
   #conversation: string[] = [];
 
-  private constructor(conn: Deno.TcpConn) {
+  private constructor(conn: Deno.Conn) {
     this.#conn = conn;
   }
 
@@ -37,9 +37,14 @@ export class Client implements Disposable {
     return new Client(await Deno.connect({ hostname, port }));
   }
 
+  /** Talks over a connection that was made otherwise, such as TLS. */
+  static over(conn: Deno.Conn): Client {
+    return new Client(conn);
+  }
+
   /** The port of this end, by which the server's log names the client. */
   get localPort(): number {
-    return this.#conn.localAddr.port;
+    return (this.#conn.localAddr as Deno.NetAddr).port;
   }
 
   /** Writes all of `data`, a text without adding a line end. */

@@ -10,6 +10,7 @@ const PACKAGES = {
   gcc: "gcc libc6-dev",
   ip: "iproute2",
   "nats-server": "nats-server",
+  openssl: "openssl",
   nc: "netcat-openbsd",
   prlimit: "util-linux",
   ps: "procps",

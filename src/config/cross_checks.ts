@@ -6,11 +6,13 @@ import { quoted } from "./report.ts";
 import type { Config, KeyName } from "./schema.ts";
 import { formatSize } from "./values.ts";
 
-/** What a check has to say about the key at which it stands. */
-interface Finding {
+/** What a check has found. */
+export interface Finding {
+  /** The key that it is about, and behind it the others that were looked at. */
+  readonly keys: readonly [KeyName, ...KeyName[]];
+  /** To the part of the key's value that is meant. */
+  readonly steps: Steps;
   readonly message: string;
-  /** To the part of the value that is meant. */
-  readonly steps?: Steps;
 }
 
 interface Check {
@@ -18,7 +20,7 @@ interface Check {
   readonly at: KeyName;
   /** The other keys that are looked at; a check is left out when one of all of them is wrong. */
   readonly with: readonly KeyName[];
-  readonly find: (config: Config) => (Finding | string | null)[];
+  readonly find: (config: Config) => (string | { steps: Steps; message: string } | null)[];
 }
 
 /** A message and what stands around it in its document. */
@@ -130,25 +132,20 @@ const WARNINGS: readonly Check[] = [
   },
 ];
 
-/** Tells what the values of `config` say together. Checks that need a key of `wrong` are left out. */
+/** What the values of `config` say together. Checks that need a key of `wrong` are left out. */
 export function crossCheck(
   config: Config,
-  wrong: ReadonlySet<KeyName>,
-  found: {
-    mistake: (at: KeyName, steps: Steps, message: string) => void;
-    warning: (at: KeyName, steps: Steps, message: string) => void;
-  },
-): void {
-  for (const [checks, tell] of [[MISTAKES, found.mistake], [WARNINGS, found.warning]] as const) {
-    for (const { at, with: others, find } of checks) {
-      if ([at, ...others].some((name) => wrong.has(name))) continue;
-      for (const finding of find(config)) {
-        if (finding === null) continue;
-        if (typeof finding === "string") tell(at, [], finding);
-        else tell(at, finding.steps ?? [], finding.message);
-      }
-    }
-  }
+  wrong: ReadonlySet<KeyName> = new Set(),
+): { mistakes: Finding[]; warnings: Finding[] } {
+  const run = (checks: readonly Check[]) =>
+    checks.flatMap(({ at, with: others, find }): Finding[] => {
+      const keys = [at, ...others] as const;
+      if (keys.some((name) => wrong.has(name))) return [];
+      return find(config).filter((found) => found !== null).map((found) =>
+        typeof found === "string" ? { keys, steps: [], message: found } : { keys, ...found }
+      );
+    });
+  return { mistakes: run(MISTAKES), warnings: run(WARNINGS) };
 }
 
 /** A bound in bytes must let the longest line through. */

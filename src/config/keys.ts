@@ -13,6 +13,3 @@ export const WITHOUT_EFFECT: readonly string[] = [
   "serv_initial_goroutine_num",
   "s2s_initial_goroutine_num",
 ];
-
-/** Whether a reload is not part of this version; the keys say in any case what it will apply. */
-export const RELOAD_NOT_YET = true;

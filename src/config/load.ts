@@ -25,22 +25,37 @@ export interface LoadOptions {
   overrides?: Readonly<Record<string, string>>;
 }
 
-/** What came of loading. Mistakes and warnings are one line each and never hold a secret. */
+/**
+ * What came of loading. Mistakes and warnings are one line each and never hold a secret. `source` names
+ * for people what was read: the path, or `defaults`. `path` is the file, null for the defaults; the next
+ * time is to read {@link pathToRead} of it.
+ */
 export type LoadResult =
-  | { ok: true; config: Config; warnings: string[]; source: string }
-  | { ok: false; mistakes: string[]; warnings: string[]; source: string };
+  & ({ ok: true; config: Config } | { ok: false; mistakes: string[] })
+  & { warnings: string[]; source: string; path: string | null };
+
+/**
+ * The file to read: `path`, which somebody named or which was read before, so that a file that is gone
+ * is a mistake and never silently the defaults; without one, {@link DEFAULT_PATH} where that is there,
+ * else null, the defaults. `exists` is for tests.
+ */
+export function pathToRead(
+  path: string | null,
+  exists: (path: string) => boolean = isThere,
+): string | null {
+  return path ?? (exists(DEFAULT_PATH) ? DEFAULT_PATH : null);
+}
 
 /**
  * Loads the configuration. The environment wins over the file, the command line over both. Nothing is
  * thrown for what an operator can do wrong: all mistakes come back at once (of a file that is not
  * Hjson, the first), each with file and line or variable, key, value, and what would be right.
- * `source` is the path of the file, or `defaults`.
  */
 export function loadConfig(options: LoadOptions = {}): LoadResult {
   const { env = {}, overrides = {} } = options;
   const report = new Report();
-  const path = options.path ??
-    (options.text === undefined && isThere(DEFAULT_PATH) ? DEFAULT_PATH : null);
+  const named = options.path ?? null;
+  const path = options.text === undefined ? pathToRead(named) : named;
   const source = plain(path ?? (options.text === undefined ? "defaults" : "configuration"));
 
   const wrong = new Set<KeyName>();
@@ -74,16 +89,19 @@ export function loadConfig(options: LoadOptions = {}): LoadResult {
 
   const config = assemble(values);
   const placeOf = (name: KeyName, steps: Steps) => winners.get(name)?.place(steps) ?? name;
-  crossCheck(config, wrong, {
-    mistake: (at, steps, message) => report.mistake(placeOf(at, steps), message),
-    warning: (at, steps, message) => report.warn(placeOf(at, steps), message),
-  });
+  const found = crossCheck(config, wrong);
+  for (const { keys, steps, message } of found.mistakes) {
+    report.mistake(placeOf(keys[0], steps), message);
+  }
+  for (const { keys, steps, message } of found.warnings) {
+    report.warn(placeOf(keys[0], steps), message);
+  }
   for (const given of winners.values()) warnNotYet(given, values.get(given.name), report);
 
   const { mistakes, warnings } = report;
-  if (mistakes.length > 0) return { ok: false, mistakes, warnings, source };
+  if (mistakes.length > 0) return { ok: false, mistakes, warnings, source, path };
   rememberTexts(config, new Map([...winners].map(([name, { raw }]) => [name, raw])));
-  return { ok: true, config, warnings, source };
+  return { ok: true, config, warnings, source, path };
 }
 
 function readText(path: string, source: string, report: Report): string | null {

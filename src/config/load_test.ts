@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { loadConfig } from "./load.ts";
+import { DEFAULT_PATH, loadConfig, pathToRead } from "./load.ts";
 import { type Config, defaultConfig } from "./schema.ts";
 
 function load(text: string): { config: Config; warnings: string[] } {
@@ -358,6 +358,7 @@ Deno.test("loadConfig: reads files, and says in one line why it cannot", async (
     await Deno.writeTextFile(`${folder}/good.cf`, "\uFEFFauth: off\r\ntoken_ttl: 5m\r\n");
     const good = loadConfig({ path: `${folder}/good.cf` });
     assert.ok(good.ok && good.config.token_ttl === 300_000 && good.source === `${folder}/good.cf`);
+    assert.equal(good.path, `${folder}/good.cf`);
     await Deno.writeFile(
       `${folder}/latin.cf`,
       new Uint8Array([0x61, 0x3a, 0x31, 0x0a, 0xe9, 0x0a]),
@@ -371,6 +372,16 @@ Deno.test("loadConfig: reads files, and says in one line why it cannot", async (
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("pathToRead: what was read once is never silently the defaults", () => {
+  // Named, or the default file read at the start: it alone, whether or not it is there.
+  for (const path of ["/etc/my.cf", DEFAULT_PATH]) {
+    for (const isThere of [true, false]) assert.equal(pathToRead(path, () => isThere), path);
+  }
+  // After a start with the defaults.
+  assert.equal(pathToRead(null, () => false), null);
+  assert.equal(pathToRead(null, (path) => path === DEFAULT_PATH), DEFAULT_PATH);
 });
 
 Deno.test("loadConfig: takes a file of the original", () => {

@@ -15,16 +15,25 @@ export function rememberTexts(config: Config, texts: ReadonlyMap<KeyName, Raw>):
   textsOf.set(config, texts);
 }
 
+/** Keeps for `config` the text forms of the configurations that its values came from. */
+export function inheritTexts(config: Config, originOf: (name: KeyName) => Config): void {
+  const texts = new Map<KeyName, Raw>();
+  for (const name of KEY_NAMES) {
+    const text = textsOf.get(originOf(name))?.get(name);
+    if (text !== undefined) texts.set(name, text);
+  }
+  rememberTexts(config, texts);
+}
+
 /**
  * `config` for `/s/stat` and the log: every key, values as they were written or else as the file would
  * say them, `***` for a secret that is not empty. `max_connections` is null and `node_id` `""` where
  * nobody set them.
  */
 export function redact(config: Config): { [key: string]: Shown } {
-  const texts = textsOf.get(config);
   const sections: Record<string, Record<string, Shown>> = { "": {} };
   for (const name of KEY_NAMES) {
-    const value = shownValue(name, valueOf(config, name), texts?.get(name));
+    const value = shownOf(config, name);
     const [first, leaf] = name.split(".");
     if (leaf === undefined) sections[""][first] = value;
     else (sections[first] ??= {})[leaf] = value;
@@ -33,11 +42,13 @@ export function redact(config: Config): { [key: string]: Shown } {
   return { ...topLevel, ...rest };
 }
 
-function shownValue(name: KeyName, value: unknown, text: Raw | undefined): Shown {
+/** The value of one key, as {@link redact} shows it. */
+export function shownOf(config: Config, name: KeyName): Shown {
   const { type, secret } = specOf(name);
+  const value = valueOf(config, name);
   // Lists of objects hide their secrets themselves.
   if (type.itemKeys !== undefined) return type.format(value);
-  const raw = text ?? type.format(value);
+  const raw = textsOf.get(config)?.get(name) ?? type.format(value);
   if (name === "mongodb.url" && typeof raw === "string") return maskMongoUrl(raw);
   if (secret) return raw === "" ? "" : "***";
   return type.digits && typeof raw === "string" && /^\d+$/.test(raw) ? Number(raw) : raw;

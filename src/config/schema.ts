@@ -5,7 +5,7 @@ import { KEYS } from "./keys.ts";
 import type { ValueType } from "./value_types.ts";
 
 export { type Group, GROUPS, type KeySpec } from "./key_spec.ts";
-export { KEYS, RELOAD_NOT_YET, WITHOUT_EFFECT } from "./keys.ts";
+export { KEYS, WITHOUT_EFFECT } from "./keys.ts";
 export type { App } from "./value_types.ts";
 export type { ListenAddr } from "./values.ts";
 

@@ -27,7 +27,6 @@ import {
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 
-const NO_TLS = "clients are served without TLS, at tcp_listen_addr";
 const NO_WEB_DOOR = "no web door is opened";
 
 /** Where clients come in, limits, and who may connect. */
@@ -43,35 +42,33 @@ export const SERV_KEYS = {
     optionalAddress(),
     "",
     'A second door for clients: the same protocol over TLS. `""` is off; needs `tls_cert` and `tls_key`.',
-    { notYet: NO_TLS },
   ),
   tls_cert: key(
     "clients",
     text("a path", parsePath, { empty: true }),
     "",
     "File with the certificate and those between it and its authority, in PEM.",
-    { ...RELOAD, notYet: NO_TLS },
+    RELOAD,
   ),
   tls_key: key(
     "clients",
     text("a path", parsePath, { empty: true }),
     "",
     "File with the private key of `tls_cert`, in PEM.",
-    { ...RELOAD, notYet: NO_TLS },
+    RELOAD,
   ),
   proxy_protocol: key(
     "clients",
     flag(),
     false,
     "Expect the PROXY protocol, version 1 or 2, on the doors for clients, from `trusted_proxies` only.",
-    { notYet: "connections are taken as coming from the address that they come from" },
   ),
   trusted_proxies: key(
     "clients",
     list({ plural: "addresses or CIDRs", example: "10.0.0.0/8" }, parseCidr),
     [],
     "Addresses or CIDRs whose PROXY header or `X-Forwarded-For` is believed.",
-    { ...RELOAD, notYet: "no proxy's word is taken for the address of a client" },
+    RELOAD,
   ),
   tcp_backlog: key(
     "clients",

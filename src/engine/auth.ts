@@ -3,17 +3,22 @@
 import type { Buffer } from "node:buffer";
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { type ErrorCode, WireError } from "../proto/errors.ts";
+import { DEFAULT_APP } from "./channel_table.ts";
 import { StoreError } from "./ports/history_store.ts";
 import type { TokenStore } from "./ports/token_store.ts";
 
-/** Settings of {@link Auth}; durations in milliseconds. */
-export interface AuthOptions {
-  /** Whether clients must authenticate. */
-  required: boolean;
+/** What may change while the server runs; durations in milliseconds. */
+export interface AuthLimits {
   apps: readonly { id: string; secret: string }[];
   tokenTtlMs: number;
   /** Unused tokens per application. */
   maxUnusedTokens: number;
+}
+
+/** Settings of {@link Auth}. */
+export interface AuthOptions extends AuthLimits {
+  /** Whether clients must authenticate. */
+  required: boolean;
   tokens: TokenStore;
   /** Monotonic clock, milliseconds. */
   now?: () => number;
@@ -40,20 +45,25 @@ function hashOf(token: string): string {
 export class Auth {
   readonly required: boolean;
 
-  #secrets: Map<string, Buffer>;
-  #ttlMs: number;
-  #maxUnused: number;
+  #secrets = new Map<string, Buffer>();
+  #ttlMs = 0;
+  #maxUnused = 0;
   #now: () => number;
   #tokens: TokenStore;
   #failures = new Map<string, { sinceMs: number; count: number }>();
 
   constructor(options: AuthOptions) {
     this.required = options.required;
-    this.#secrets = new Map(options.apps.map(({ id, secret }) => [id, sha256(secret)]));
-    this.#ttlMs = options.tokenTtlMs;
-    this.#maxUnused = options.maxUnusedTokens;
     this.#tokens = options.tokens;
     this.#now = options.now ?? (() => performance.now());
+    this.setLimits(options);
+  }
+
+  /** Takes other applications and bounds. Tokens that have been given out keep their time. */
+  setLimits({ apps, tokenTtlMs, maxUnusedTokens }: AuthLimits): void {
+    this.#secrets = new Map(apps.map(({ id, secret }) => [id, sha256(secret)]));
+    this.#ttlMs = tokenTtlMs;
+    this.#maxUnused = maxUnusedTokens;
   }
 
   /** Whether any application is configured. */
@@ -89,8 +99,13 @@ export class Auth {
    */
   async find(user: string, token: string): Promise<string | undefined> {
     const found = await this.#ask("storage-unavailable", () => this.#tokens.find(hashOf(token)));
-    if (found === undefined) return undefined;
+    if (found === undefined || !this.#isKnown(found.app)) return undefined;
     return timingSafeEqual(sha256(found.user), sha256(user)) ? found.app : undefined;
+  }
+
+  /** Whether there is such an application: a token can outlive its own. */
+  #isKnown(app: string): boolean {
+    return app === DEFAULT_APP || this.#secrets.has(app);
   }
 
   /**

@@ -13,6 +13,9 @@ function hashBytes(bytes: Uint8Array, start: number, end: number): number {
   return Math.imul(hash, 0x2c1b3c6d) | 0;
 }
 
+/** The application of connections that never authenticated. */
+export const DEFAULT_APP = "default";
+
 /** One application: a world of channels, users and tokens of its own. */
 export class App {
   /** Channels with the same hash stand in one array, which is rare. */

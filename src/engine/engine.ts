@@ -7,7 +7,7 @@ import { MESSAGE_LINE_EXTRA } from "../proto/encoder.ts";
 import { WireError } from "../proto/errors.ts";
 import { checkName, nameBytes } from "../proto/names.ts";
 import type { Channel, Subscription } from "./channel.ts";
-import { App } from "./channel_table.ts";
+import { App, DEFAULT_APP } from "./channel_table.ts";
 import { History, type HistoryPage, type ReplayStart, type Storage } from "./history.ts";
 import type { HistoryLimits } from "./history_cache.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
@@ -18,9 +18,6 @@ import { Session } from "./session.ts";
 import type { StoredPage } from "./store_pages.ts";
 
 export type { HistoryPage, ReplayStart } from "./history.ts";
-
-/** The application of connections that never authenticated. */
-export const DEFAULT_APP = "default";
 
 /** Channels that are looked at before others have their turn. */
 const CHANNELS_PER_TURN = 1000;
@@ -97,6 +94,12 @@ export class Engine implements TurnTask, ReplayHost {
   /** Whether messages are kept for `his` and `sub … <timestamp>`. */
   get keepsHistory(): boolean {
     return this.#history !== null;
+  }
+
+  /** Takes other bounds, for sessions that are open, too. */
+  setLimits(limits: { history: HistoryLimits; maxChannelsPerConnection: number }): void {
+    this.#maxChannelsPerConnection = limits.maxChannelsPerConnection;
+    this.#history?.cache.setLimits(limits.history);
   }
 
   /** Number of channels known, over all applications. */

@@ -45,7 +45,7 @@ const log = getLogger("storage");
  * history: after a jump nothing is deleted for an hour.
  */
 export class Retention {
-  limits: RetentionLimits;
+  #limits: RetentionLimits;
 
   #options: RetentionOptions;
   #time: TimeSource;
@@ -58,9 +58,15 @@ export class Retention {
 
   constructor(options: RetentionOptions) {
     this.#options = options;
-    this.limits = options.limits;
+    this.#limits = options.limits;
     this.#time = options.time ?? systemTime;
     this.#offsetMs = this.#time.wallMs() - this.#time.monoMs();
+  }
+
+  /** Takes other bounds, and begins a round soon. */
+  setLimits(limits: RetentionLimits): void {
+    this.#limits = limits;
+    this.#wake?.();
   }
 
   /** Begins the rounds. */
@@ -99,7 +105,7 @@ export class Retention {
   }
 
   #intervalMs(): number {
-    const { maxAgeMs, keepPerChannel } = this.limits;
+    const { maxAgeMs, keepPerChannel } = this.#limits;
     const byAge = maxAgeMs > 0 ? maxAgeMs / ROUNDS_PER_AGE : MAX_INTERVAL_MS;
     const most = keepPerChannel > 0 ? PER_CHANNEL_INTERVAL_MS : MAX_INTERVAL_MS;
     return Math.min(Math.max(byAge, MIN_INTERVAL_MS), most);
@@ -107,7 +113,7 @@ export class Retention {
 
   /** One round through all channels. Rejects as the store does. */
   async round(): Promise<void> {
-    const { keepPerChannel, maxAgeMs } = this.limits;
+    const { keepPerChannel, maxAgeMs } = this.#limits;
     const isPaused = this.#isPaused();
     const beforeTs = maxAgeMs > 0 && !isPaused ? (this.#time.wallMs() - maxAgeMs) * 1000 : 0;
     if (beforeTs <= 0 && keepPerChannel === 0) return;
@@ -131,7 +137,7 @@ export class Retention {
     this.#offsetMs = offsetMs;
     if (Math.abs(jumpMs) > JUMP_MS) {
       this.#pausedUntilMs = nowMs + PAUSE_MS;
-      if (this.limits.maxAgeMs > 0) {
+      if (this.#limits.maxAgeMs > 0) {
         log.warn(
           "the wall clock has jumped; msg_retention deletes nothing for an hour, or until a restart",
           { jump_s: Math.round(jumpMs / 1000) },

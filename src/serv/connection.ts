@@ -9,10 +9,12 @@ import type { Engine } from "../engine/engine.ts";
 import type { Subscriber } from "../engine/ports/subscriber.ts";
 import type { Session } from "../engine/session.ts";
 import type { ErrorCode } from "../proto/errors.ts";
+import type { Farewell } from "./farewell.ts";
 import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
 import { HeldReplies, type HeldRepliesOwner } from "./held_replies.ts";
 import { holdBack, type ReadBudget } from "./pace.ts";
 import { type RequestHost, Requests } from "./requests.ts";
+import type { Socket } from "./socket.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
 /** A silent connection waits for its next bytes in a buffer of this size. */
@@ -74,7 +76,7 @@ export class Connection
   readonly held: HeldReplies = new HeldReplies(this);
 
   #host: ConnectionHost;
-  #conn: Deno.Conn;
+  #conn: Socket;
   #requests: Requests;
   #state: State = "open";
   #reason: CloseReason = "client";
@@ -89,9 +91,16 @@ export class Connection
   #isServing = false;
   #lingerUntilMs = 0;
   #cutAtMs = 0;
-  #isShuttingDown = false;
+  /** What it is closed with as soon as everything that was read has been answered. */
+  #farewell: Farewell | null = null;
 
-  constructor(host: ConnectionHost, conn: Deno.Conn, address: string) {
+  constructor(
+    host: ConnectionHost,
+    conn: Socket,
+    address: string,
+    /** Files that it holds. */
+    readonly files: number,
+  ) {
     this.#host = host;
     this.#conn = conn;
     this.session = host.engine.openSession(this, address);
@@ -134,7 +143,7 @@ export class Connection
       while (!this.isClosed) {
         // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
         // read, and dropped, once everything is written: closing over it would reset the connection.
-        while (this.#state === "finishing") {
+        while (this.#state === "finishing" || (this.#state === "open" && this.#farewell !== null)) {
           await this.#woken();
         }
         if (this.isClosed) return;
@@ -239,8 +248,11 @@ export class Connection
   /** Closes in order where that is due, and everything that was asked for has been answered. */
   #endIfDone(): void {
     if (this.#state !== "open" || this.#isServing || !this.held.isEmpty) return;
-    if (this.#isShuttingDown) this.#sayGoodbye();
-    else if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
+    if (this.#farewell !== null) {
+      const { code, explanation } = this.#farewell;
+      this.replyError(code, explanation);
+      this.finish(code);
+    } else if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
   }
 
   // ---- what commands may do ----------------------------------------------------------------
@@ -338,7 +350,9 @@ export class Connection
 
   onFinished(): void {
     if (this.#inputEnded) {
-      this.close(this.#reason);
+      // Over TLS that, too, has to be said.
+      const close = () => this.close(this.#reason);
+      this.#conn.closeWrite().then(close, close);
       return;
     }
     // Closing while the client still sends would reset the connection and could take our last
@@ -383,16 +397,24 @@ export class Connection
     this.wake();
   }
 
-  /** Orderly stop of the server: answers what has been read, then says so and closes. */
-  shutDown(): void {
-    // What has been read is answered first.
-    this.#isShuttingDown = true;
+  /** Reads no more, answers what has been read, then says why and closes. */
+  sayGoodbye(farewell: Farewell): void {
+    this.#farewell ??= farewell;
     this.#endIfDone();
   }
 
-  #sayGoodbye(): void {
-    this.replyError("shutting-down", "the server is stopping; come back soon");
-    this.finish("shutting-down");
+  /** Tells the client that the server is about to leave, and when to come back, ms. */
+  tellToReconnect(afterMs: number): void {
+    this.writer.queueLine(`RECONNECT ${afterMs}`);
+  }
+
+  /** The limits of the server have changed. */
+  limitsChanged(): void {
+    if (this.#state === "closed") return;
+    this.writer.maxPendingBytes = this.limits.maxPendingBytes;
+    this.#requests.limitsChanged();
+    this.#host.wheel.schedule(this, this.#nextDueMs());
+    this.wake();
   }
 
   /** Refuses a connection that was just accepted. */

@@ -4,6 +4,8 @@
 export interface ServLimits {
   /** Connections in all. */
   maxConnections: number;
+  /** Files that connections may hold: one each, over TLS three. */
+  maxFiles: number;
   /** Connections from one address; 0: no limit. */
   maxConnectionsPerAddress: number;
   /** Longest request line, its line end not counted. */
@@ -32,9 +34,12 @@ export type CloseReason =
   | "slow-consumer"
   | "idle-timeout"
   | "auth-timeout"
+  | "auth-failed"
   | "http"
   | "too-busy"
   | "shutting-down"
+  | "proxy"
+  | "tls"
   | "failed";
 
 /** Counters of the client doors, read by the stats door. */
@@ -63,9 +68,12 @@ export function newServCounters(): ServCounters {
       "slow-consumer": 0,
       "idle-timeout": 0,
       "auth-timeout": 0,
+      "auth-failed": 0,
       "http": 0,
       "too-busy": 0,
       "shutting-down": 0,
+      "proxy": 0,
+      "tls": 0,
       "failed": 0,
     },
     commands: {},

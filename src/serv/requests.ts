@@ -84,6 +84,11 @@ export class Requests implements ParserEvents {
     this.#parser.maxLineBytes = this.#maxLineBytes();
   }
 
+  /** The limits of the server have changed. */
+  limitsChanged(): void {
+    this.#parser.maxLineBytes = this.#maxLineBytes();
+  }
+
   #maxLineBytes(): number {
     const { maxLineBytes } = this.#host.limits;
     return this.needsAuth ? Math.min(maxLineBytes, MAX_LINE_BYTES_BEFORE_AUTH) : maxLineBytes;

@@ -1,6 +1,7 @@
 // Requests over real sockets before a store that commits when the test says so: what waits for what.
 
 import assert from "node:assert/strict";
+import { SHUTTING_DOWN } from "./farewell.ts";
 import { Door, generalized } from "../../tests/door.ts";
 import { goRound } from "../../tests/go_round.ts";
 import { HeldStore } from "../../tests/held_store.ts";
@@ -132,7 +133,7 @@ Deno.test("a stop answers what waits for its commit first", async () => {
   using client = await door.connect();
   await client.send("pub c 1\nhis c 0 1\n");
   await until(() => store.isAppending);
-  for (const connection of door.server.connections) connection.shutDown();
+  for (const connection of door.server.connections) connection.sayGoodbye(SHUTTING_DOWN);
   for (let i = 0; i < 5; i++) await goRound();
   assert.equal(door.server.connections.size, 1);
   store.holdsAppends = false;

@@ -1,15 +1,24 @@
 // The clients' door: listens, accepts, counts, and closes in order.
 
+import type { AddressList } from "../core/address_list.ts";
+import { canonicalAddress } from "../core/ip_address.ts";
+import { LogRate } from "../core/log_rate.ts";
 import type { Logger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
 import { TimingWheel } from "../core/timing_wheel.ts";
-import type { Turn } from "../core/turn.ts";
+import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
+import { Acceptor } from "./acceptor.ts";
+import { Arrivals } from "./arrivals.ts";
 import { commands } from "./commands/table.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
+import { APP_GONE, leaveSlowly, SHUTTING_DOWN } from "./farewell.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
 import { ReadBudget } from "./pace.ts";
+import { readProxyHeader } from "./proxied.ts";
+import { closeQuietly, type Listener, type Socket } from "./socket.ts";
+import { FILES_OVER_TLS, type TlsTerminator } from "./tls_terminator.ts";
 
 /** Settings of a {@link Server}. */
 export interface ServerOptions {
@@ -18,14 +27,14 @@ export interface ServerOptions {
   turn: Turn;
   limits: ServLimits;
   logger: Logger;
+  /** See {@link Server.proxies}. */
+  proxies?: AddressList | null;
 }
 
 /** Connections that are told `too-busy` at the same time; beyond it they are just closed. */
 const MAX_REFUSING = 32;
-/** Least time between two log lines about slow consumers, ms. */
-const CUT_OFF_LOG_MS = 1000;
-const MIN_ACCEPT_DELAY_MS = 10;
-const MAX_ACCEPT_DELAY_MS = 1000;
+/** Connections that are told of something in one go before others have their turn. */
+const TOLD_AT_ONCE = 500;
 
 /** Serves clients of the line protocol on any number of listeners. */
 export class Server implements ConnectionHost {
@@ -38,14 +47,22 @@ export class Server implements ConnectionHost {
   readonly logger: Logger;
   readonly budget: ReadBudget = new ReadBudget();
   readonly connections: Set<Connection> = new Set();
+  /**
+   * Where it is set, the doors expect a PROXY header, and that from these addresses only; may be set
+   * anew while it serves.
+   */
+  proxies: AddressList | null;
 
-  #listeners: Deno.TcpListener[] = [];
+  #acceptors: Acceptor<Deno.TcpConn>[] = [];
   #accepting: Promise<void>[] = [];
+  #arrivals = new Arrivals(this.wheel);
   #perAddress = new Map<string, number>();
   #refusing = 0;
-  #stopping = false;
-  #cutOffsUnlogged = 0;
-  #cutOffLoggedMs = -Infinity;
+  /** Those of {@link connections} hold so many files. */
+  #files = 0;
+  #state: "serving" | "leaving" | "stopping" = "serving";
+  #cutOffs = new LogRate();
+  #strangers = new LogRate();
   #onIdle: (() => void) | null = null;
 
   constructor(options: ServerOptions) {
@@ -54,66 +71,119 @@ export class Server implements ConnectionHost {
     this.turn = options.turn;
     this.limits = options.limits;
     this.logger = options.logger;
+    this.proxies = options.proxies ?? null;
     for (const name of commands.keys()) this.counters.commands[name] = 0;
   }
 
-  /** Accepts from `listener` until it is closed. Never throws. */
-  serve(listener: Deno.TcpListener): Promise<void> {
-    this.#listeners.push(listener);
-    const accepting = this.#accept(listener);
+  /**
+   * Accepts from `listener` until it is closed; with a terminator, what comes is TLS. Never throws.
+   */
+  serve(listener: Listener<Deno.TcpConn>, tls: TlsTerminator | null = null): Promise<void> {
+    const acceptor = new Acceptor(listener, this.logger);
+    this.#acceptors.push(acceptor);
+    const accepting = acceptor.run((conn) => {
+      this.counters.connectionsTotal++;
+      // Writes are gathered already; waiting for more would only delay them.
+      conn.setNoDelay(true);
+      conn.setKeepAlive(true);
+      const address = addressOf(conn);
+      if (this.proxies !== null && !this.proxies.has(address)) this.#refuseStranger(conn, address);
+      else if (this.proxies === null && tls === null) this.#enter(conn, address, 1);
+      else this.#arrive(conn, address, tls);
+    });
     this.#accepting.push(accepting);
     return accepting;
   }
 
-  async #accept(listener: Deno.TcpListener): Promise<void> {
-    let delayMs = MIN_ACCEPT_DELAY_MS;
-    while (!this.#stopping) {
-      try {
-        this.#accepted(await listener.accept());
-        delayMs = MIN_ACCEPT_DELAY_MS;
-      } catch (error) {
-        if (this.#stopping || error instanceof Deno.errors.BadResource) return;
-        // Mostly "too many open files": the connection stays in the backlog, and trying again at
-        // once would spin. ECONNABORTED and its kind pass by themselves.
-        if (delayMs === MIN_ACCEPT_DELAY_MS) {
-          this.logger.warn("cannot accept a connection; trying again", { error });
-        }
-        await new Promise((resolve) => setTimeout(resolve, delayMs));
-        delayMs = Math.min(delayMs * 2, MAX_ACCEPT_DELAY_MS);
-      }
-    }
+  #refuseStranger(conn: Deno.TcpConn, address: string): void {
+    this.counters.refused++;
+    closeQuietly(conn);
+    const further = this.#strangers.next();
+    if (further === null) return;
+    this.logger.warn("refused: it is not one of trusted_proxies, and proxy_protocol is on", {
+      address,
+      ...further,
+    });
   }
 
-  #accepted(conn: Deno.TcpConn): void {
-    // A listener on "::" shows IPv4 clients as ::ffff:192.0.2.1.
-    const address = conn.remoteAddr.hostname.replace(/^::ffff:(?=\d+\.)/, "");
-    this.counters.connectionsTotal++;
-    const refusal = this.#refusal(address);
-    if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#stopping)) {
+  /** Lets a connection in once its proxy has said for whom it is, and TLS is agreed on. */
+  #arrive(conn: Deno.TcpConn, peer: string, tls: TlsTerminator | null): void {
+    const files = tls === null ? 1 : FILES_OVER_TLS;
+    const coming = this.connections.size + this.#arrivals.size;
+    if (
+      this.#state !== "serving" || coming >= this.limits.maxConnections + MAX_REFUSING ||
+      this.#files + files * this.#arrivals.size >= this.limits.maxFiles
+    ) {
       this.counters.refused++;
-      conn.close();
+      closeQuietly(conn);
       return;
     }
-    // Writes are gathered already; waiting for more would only delay them.
-    conn.setNoDelay(true);
-    conn.setKeepAlive(true);
-    const connection = new Connection(this, conn, address);
+    spawn("serv.arrival", async () => {
+      let address = peer;
+      let stage: "proxy" | "tls" = "proxy";
+      let socket: Socket = conn;
+      try {
+        if (this.proxies !== null) {
+          const proxied = await this.#arrivals.bring(conn, () => readProxyHeader(conn));
+          // Somebody who looks whether we are there.
+          if (proxied === undefined) return closeQuietly(conn);
+          address = proxied.address ?? peer;
+          socket = proxied.socket;
+        }
+        stage = "tls";
+        if (tls !== null) {
+          socket = await this.#arrivals.bring(conn, () => tls.terminate(socket));
+        }
+      } catch (error) {
+        this.counters.disconnects[stage]++;
+        this.#tellFailure(stage, address, error);
+        return;
+      }
+      this.#enter(socket, address, files);
+    });
+  }
+
+  #tellFailure(stage: "proxy" | "tls", address: string, error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    // Whoever looks for open ports fails at TLS: no news. A proxy is ours, and set up wrongly.
+    if (stage === "tls") {
+      this.logger.debug("no TLS connection came about", { reason, address });
+      return;
+    }
+    const further = this.#strangers.next();
+    if (further === null) return;
+    this.logger.warn("closed a connection of a proxy", { reason, address, ...further });
+  }
+
+  /** Takes a client in, or tells it why not. */
+  #enter(socket: Socket, address: string, files: number): void {
+    const refusal = this.#refusal(address, files);
+    if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#state !== "serving")) {
+      this.counters.refused++;
+      closeQuietly(socket);
+      return;
+    }
+    const connection = new Connection(this, socket, address, files);
     if (refusal !== null) {
       this.counters.refused++;
       this.#refusing++;
       connection.refuse(refusal);
     } else {
       this.connections.add(connection);
+      this.#files += files;
       this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
     }
     spawn("serv.connection", () => connection.run());
   }
 
-  #refusal(address: string): string | null {
-    const { maxConnections, maxConnectionsPerAddress } = this.limits;
-    if (this.#stopping) return "the server is stopping";
+  #refusal(address: string, files: number): string | null {
+    const { maxConnections, maxConnectionsPerAddress, maxFiles } = this.limits;
+    if (this.#state !== "serving") return "the server is stopping";
     if (this.connections.size >= maxConnections) {
       return `${maxConnections} connections are all that this server takes (max_connections)`;
+    }
+    if (this.#files + files > maxFiles) {
+      return "the server's open-file limit allows no more connections; its log names the limit";
     }
     const fromThere = this.#perAddress.get(address) ?? 0;
     if (maxConnectionsPerAddress > 0 && fromThere >= maxConnectionsPerAddress) {
@@ -124,17 +194,11 @@ export class Server implements ConnectionHost {
   }
 
   onCutOff(connection: Connection, explanation: string): void {
-    // One line a second at most: a crowd that stops reading has one cause.
-    const nowMs = performance.now();
-    this.#cutOffsUnlogged++;
-    if (nowMs - this.#cutOffLoggedMs < CUT_OFF_LOG_MS) return;
-    this.logger.warn("slow consumer cut off", {
-      explanation,
-      address: connection.session.address,
-      ...(this.#cutOffsUnlogged > 1 ? { further: this.#cutOffsUnlogged - 1 } : {}),
-    });
-    this.#cutOffLoggedMs = nowMs;
-    this.#cutOffsUnlogged = 0;
+    // A crowd that stops reading has one cause.
+    const further = this.#cutOffs.next();
+    if (further === null) return;
+    const { address } = connection.session;
+    this.logger.warn("slow consumer cut off", { explanation, address, ...further });
   }
 
   onClosed(connection: Connection, reason: CloseReason): void {
@@ -144,10 +208,12 @@ export class Server implements ConnectionHost {
       this.#refusing--;
       return;
     }
+    this.#files -= connection.files;
     const { address } = connection.session;
     const left = (this.#perAddress.get(address) ?? 1) - 1;
     if (left === 0) this.#perAddress.delete(address);
     else this.#perAddress.set(address, left);
+    for (const acceptor of this.#acceptors) acceptor.roomAgain();
     if (this.connections.size === 0) this.#onIdle?.();
   }
 
@@ -158,16 +224,55 @@ export class Server implements ConnectionHost {
     return sum;
   }
 
+  /** Other limits from now on, for connections that are open, too. Resolves when all know. */
+  async setLimits(limits: ServLimits): Promise<void> {
+    Object.assign(this.limits, limits);
+    await this.#tell((connection) => connection.limitsChanged());
+  }
+
+  /** Closes every connection that is in one of the applications. Resolves when all know. */
+  async closeApps(ids: ReadonlySet<string>): Promise<void> {
+    await this.#tell((connection) => {
+      if (ids.has(connection.session.app.id)) connection.sayGoodbye(APP_GONE);
+    });
+  }
+
+  /** Does something to every connection, so that the others still have their turn meanwhile. */
+  async #tell(tell: (connection: Connection) => void): Promise<void> {
+    let count = 0;
+    for (const connection of this.connections) {
+      tell(connection);
+      if (++count % TOLD_AT_ONCE === 0) await nextTurn();
+    }
+  }
+
+  /** Takes no new connections. Resolves when the system has closed the doors. */
+  async #closeDoors(): Promise<void> {
+    for (const acceptor of this.#acceptors) acceptor.close();
+    this.#arrivals.close();
+    // The system closes a listener only when the accept under way is given up.
+    await Promise.all(this.#accepting);
+  }
+
+  /**
+   * Takes no new connections, and has the present ones leave one after the other, spread over
+   * `durationMs`. Resolves when none is left, at the end of that time, or when `signal` is aborted.
+   */
+  async leave(durationMs: number, signal: AbortSignal): Promise<void> {
+    if (this.#state !== "serving") return;
+    this.#state = "leaving";
+    await this.#closeDoors();
+    await leaveSlowly(this.connections, durationMs, signal);
+  }
+
   /**
    * Takes no new connections, tells the present ones, delivers what is queued, and closes them;
    * what is left after `drainTimeoutMs` is closed at once. Resolves to the number of those.
    */
   async stop(drainTimeoutMs: number): Promise<number> {
-    this.#stopping = true;
-    for (const listener of this.#listeners) listener.close();
-    // The system closes a listener only when the accept under way is given up.
-    await Promise.all(this.#accepting);
-    for (const connection of this.connections) connection.shutDown();
+    this.#state = "stopping";
+    await this.#closeDoors();
+    for (const connection of this.connections) connection.sayGoodbye(SHUTTING_DOWN);
     if (this.connections.size > 0) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, drainTimeoutMs);
@@ -182,4 +287,9 @@ export class Server implements ConnectionHost {
     this.wheel.stop();
     return left;
   }
+}
+
+function addressOf({ remoteAddr: { hostname } }: Deno.TcpConn): string {
+  // A listener on "::" shows IPv4 clients as ::ffff:192.0.2.1.
+  return hostname.startsWith("::ffff:") ? canonicalAddress(hostname) ?? hostname : hostname;
 }

@@ -1,0 +1,63 @@
+// Accepts from listeners, and neither gives up nor spins when there are no files left.
+
+import type { Logger } from "../core/logger.ts";
+import { closeQuietly, type Listener } from "./socket.ts";
+
+const MIN_DELAY_MS = 10;
+const MAX_DELAY_MS = 1000;
+
+/** Hands the connections of one listener on until it is closed. */
+export class Acceptor<C> {
+  readonly #listener: Listener<C>;
+  readonly #logger: Logger;
+  #isClosed = false;
+  #tryNow: (() => void) | null = null;
+
+  constructor(listener: Listener<C>, logger: Logger) {
+    this.#listener = listener;
+    this.#logger = logger;
+  }
+
+  /** Resolves when the listener is closed. `onAccepted` must not throw. */
+  async run(onAccepted: (conn: C) => void): Promise<void> {
+    let delayMs = 0;
+    while (!this.#isClosed) {
+      try {
+        onAccepted(await this.#listener.accept());
+        delayMs = 0;
+      } catch (error) {
+        if (this.#isClosed || error instanceof Deno.errors.BadResource) return;
+        // Mostly "too many open files": the connection stays in the backlog, and trying again at
+        // once would spin. ECONNABORTED and its kind pass by themselves.
+        if (delayMs === 0) {
+          this.#logger.warn("cannot accept a connection; trying again", { error });
+        }
+        delayMs = Math.min(Math.max(delayMs * 2, MIN_DELAY_MS), MAX_DELAY_MS);
+        await this.#pause(delayMs);
+      }
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#tryNow = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    }).then(() => {
+      this.#tryNow = null;
+    });
+  }
+
+  /** A connection has ended, so that a file is free again. */
+  roomAgain(): void {
+    this.#tryNow?.();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    closeQuietly(this.#listener);
+    this.#tryNow?.();
+  }
+}
