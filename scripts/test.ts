@@ -40,25 +40,73 @@ export function exitCode(testCode: number, counts: Counts, requireAll: boolean):
   return counts.failed > 0 || (requireAll && counts.skipped > 0) ? 1 : 0;
 }
 
-async function main(args: string[]): Promise<number> {
+/**
+ * Files whose tests spend their time waiting for deadlines and for other programs, and measure nothing
+ * that is shorter than seconds: they run side by side, and the others, one after the other, behind them.
+ */
+const SIDE_BY_SIDE = [
+  "src/config/file_watch_test.ts",
+  "src/storage/sqlite_faults_test.ts",
+  "tests/apps_test.ts",
+  "tests/config_test.ts",
+  "tests/history_file_test.ts",
+  "tests/history_mongo_faults_test.ts",
+  "tests/history_retention_test.ts",
+  "tests/mongodb_faults_test.ts",
+  "tests/mongodb_test.ts",
+  "tests/proxy_test.ts",
+  "tests/reload_test.ts",
+  "tests/tls_test.ts",
+];
+/** More than the cores of a small machine: most of them wait. */
+const JOBS = 3;
+
+/** What is given to `deno test`, run after run. */
+async function runsOf(args: string[]): Promise<{ args: string[]; jobs: number }[]> {
+  // Whoever names files or options means one plain run.
+  if (args.length > 0) return [{ args, jobs: 1 }];
+  const there = await Promise.all(
+    SIDE_BY_SIDE.map((path) => Deno.lstat(path).then(() => true, () => false)),
+  );
+  const missing = SIDE_BY_SIDE.filter((_, i) => !there[i]);
+  if (missing.length > 0) throw new Error(`scripts/test.ts names what is not there: ${missing}`);
+  return [
+    { args: ["--parallel", ...SIDE_BY_SIDE], jobs: JOBS },
+    { args: [`--ignore=${SIDE_BY_SIDE.join(",")}`], jobs: 1 },
+  ];
+}
+
+async function runTests(args: string[], jobs: number): Promise<{ code: number; counts: Counts }> {
   const report = await Deno.makeTempFile({ prefix: "pushd-test-", suffix: ".xml" });
   try {
     // Standard output is inherited, so what a test prints is seen at once, in colour.
     const { code } = await new Deno.Command(Deno.execPath(), {
       args: ["test", "-A", `--junit-path=${report}`, ...args],
+      env: { DENO_JOBS: `${jobs}` },
     }).spawn().status;
     const counts = countTests(await Deno.readTextFile(report));
     // A module that does not compile or throws while loading has no test that could fail.
     if (code !== 0 && counts.failed === 0) counts.failed = 1;
-    const requireAll = Deno.env.get("PUSHD_TEST_REQUIRE") === "all";
-    if (requireAll && counts.skipped > 0) {
-      console.log("PUSHD_TEST_REQUIRE=all: a skipped test is a failure");
-    }
-    console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
-    return exitCode(code, counts, requireAll);
+    return { code, counts };
   } finally {
     await Deno.remove(report);
   }
+}
+
+async function main(args: string[]): Promise<number> {
+  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  let failure = 0;
+  for (const run of await runsOf(args)) {
+    const { code, counts } = await runTests(run.args, run.jobs);
+    failure ||= code;
+    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
+  }
+  const requireAll = Deno.env.get("PUSHD_TEST_REQUIRE") === "all";
+  if (requireAll && total.skipped > 0) {
+    console.log("PUSHD_TEST_REQUIRE=all: a skipped test is a failure");
+  }
+  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+  return exitCode(failure, total, requireAll);
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -66,6 +66,7 @@ async function serve(args: ServeArgs): Promise<number> {
   const crashed = new Promise<number>((resolve) => setCrashHook(() => resolve(FAILED)));
   for (const warning of loaded.warnings) log.warn("{warning}", { warning });
   Deno.addSignalListener("SIGUSR1", reopen);
+  Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
 
   let pushd: Pushd;
   try {
@@ -76,7 +77,6 @@ async function serve(args: ServeArgs): Promise<number> {
     return FAILED;
   }
   reloader.start(pushd);
-  Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
   return await Promise.race([crashed, stopWhenAsked(pushd)]);
 }
 

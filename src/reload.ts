@@ -26,6 +26,8 @@ export class Reloader {
   #path: string | null;
   #watch: FileWatch;
   #pushd: Pushd | null = null;
+  /** Somebody has asked for a reload while the server still started. */
+  #wasAskedEarly = false;
   /** What is in force, or to be so; null before it is known. */
   #config: Config | null = null;
   #last: Promise<void> = Promise.resolve();
@@ -59,6 +61,7 @@ export class Reloader {
   /** The server has started: watches the files from now on. */
   start(pushd: Pushd): void {
     this.#pushd = pushd;
+    if (this.#wasAskedEarly) spawn("reload", () => this.reload("SIGHUP"));
     spawn("config.watch", (signal) => this.#watch.run(signal));
   }
 
@@ -93,7 +96,10 @@ export class Reloader {
 
   async #reload(cause: Cause): Promise<void> {
     const pushd = this.#pushd;
-    if (pushd === null) return;
+    if (pushd === null) {
+      this.#wasAskedEarly = true;
+      return;
+    }
     const fingerprint = this.#fingerprint();
     // SIGHUP has read what the watch sees now, or a file has only been touched.
     if (cause !== "SIGHUP" && fingerprint === this.#seen) return;

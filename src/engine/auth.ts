@@ -2,6 +2,7 @@
 
 import type { Buffer } from "node:buffer";
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { networkOf } from "../core/ip_address.ts";
 import { type ErrorCode, WireError } from "../proto/errors.ts";
 import { DEFAULT_APP } from "./channel_table.ts";
 import { StoreError } from "./ports/history_store.ts";
@@ -99,12 +100,12 @@ export class Auth {
    */
   async find(user: string, token: string): Promise<string | undefined> {
     const found = await this.#ask("storage-unavailable", () => this.#tokens.find(hashOf(token)));
-    if (found === undefined || !this.#isKnown(found.app)) return undefined;
+    if (found === undefined || !this.isKnown(found.app)) return undefined;
     return timingSafeEqual(sha256(found.user), sha256(user)) ? found.app : undefined;
   }
 
   /** Whether there is such an application: a token can outlive its own. */
-  #isKnown(app: string): boolean {
+  isKnown(app: string): boolean {
     return app === DEFAULT_APP || this.#secrets.has(app);
   }
 
@@ -128,14 +129,15 @@ export class Auth {
     }
   }
 
-  /** Counts a wrong try from `address` and returns for how long its answer is held back, ms. */
+  /** Counts a wrong try from the network of `address` and returns for how long its answer is held back, ms. */
   failureDelayMs(address: string): number {
     const now = this.#now();
-    let entry = this.#failures.get(address);
+    const network = networkOf(address);
+    let entry = this.#failures.get(network);
     if (entry === undefined || now - entry.sinceMs > FAILURE_WINDOW_MS) {
-      this.#failures.delete(address);
+      this.#failures.delete(network);
       entry = { sinceMs: now, count: 0 };
-      this.#failures.set(address, entry);
+      this.#failures.set(network, entry);
       if (this.#failures.size > MAX_ADDRESSES) {
         for (const oldest of this.#failures.keys()) {
           this.#failures.delete(oldest);

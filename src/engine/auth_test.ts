@@ -142,6 +142,25 @@ Deno.test("five wrong tries a minute are answered at once, then ever more slowly
   assert.deepEqual(delays(), expected);
 });
 
+Deno.test("failures are counted for a /64 of IPv6, whatever address of it is used", () => {
+  const { auth } = bench();
+  for (let i = 0; i < 5; i++) assert.equal(auth.failureDelayMs(`2001:db8:1:2::${i}`), 0);
+  assert.equal(auth.failureDelayMs("2001:db8:1:2:9:9:9:9"), 100);
+  assert.equal(auth.failureDelayMs("2001:db8:1:3::1"), 0);
+});
+
+Deno.test("applications may change: a token of one that is gone is worth nothing", async () => {
+  const { auth } = bench();
+  const token = await auth.issue("a", "ann");
+  assert.equal(await auth.find("ann", token), "a");
+  auth.setLimits({ apps: [{ id: "b", secret: "x" }], tokenTtlMs: 1000, maxUnusedTokens: 1 });
+  assert.equal(await auth.find("ann", token), undefined);
+  assert.ok(!auth.isKnown("a") && auth.isKnown("b") && auth.isKnown("default"));
+  assert.ok(auth.checkSecret("b", "x"));
+  await auth.issue("b", "bob");
+  await assert.rejects(auth.issue("b", "bob"), /1 tokens wait unused/);
+});
+
 Deno.test("no more than so many addresses are remembered, the oldest is forgotten first", () => {
   const { auth } = bench();
   const fail = (address: string) => auth.failureDelayMs(address);

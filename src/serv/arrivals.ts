@@ -13,13 +13,18 @@ class Arrival implements WheelEntry {
   next: WheelEntry | null = null;
   slot = -1;
   dueMs = 0;
-  isLate = false;
+  /** Why it was closed by us. */
+  fault: string | null = null;
 
-  constructor(readonly socket: { close(): void }) {}
+  constructor(readonly socket: { close(): void }, readonly files: number) {}
+
+  close(fault: string): void {
+    this.fault ??= fault;
+    closeQuietly(this.socket);
+  }
 
   onDue(): number {
-    this.isLate = true;
-    closeQuietly(this.socket);
+    this.close(`not done within ${ARRIVAL_MS / 1000} s`);
     return 0;
   }
 }
@@ -27,7 +32,9 @@ class Arrival implements WheelEntry {
 /** Everything that is on its way in, each with a deadline. */
 export class Arrivals {
   #wheel: TimingWheel;
+  /** Oldest first. */
   #all = new Set<Arrival>();
+  #files = 0;
 
   constructor(wheel: TimingWheel) {
     this.#wheel = wheel;
@@ -37,28 +44,52 @@ export class Arrivals {
     return this.#all.size;
   }
 
+  /** How many they hold. */
+  get files(): number {
+    return this.#files;
+  }
+
   /**
-   * What `work` gives. The socket is closed when that takes longer than {@link ARRIVAL_MS}, or fails;
-   * the error then says which.
+   * What `work` gives. The socket, which holds `files` with what belongs to it, is closed when that
+   * takes longer than {@link ARRIVAL_MS}, or fails; the error then says which. Where all that are on
+   * their way in hold more than `maxFiles`, those that have been longest make room: who means to come in
+   * takes milliseconds.
    */
-  async bring<T>(socket: { close(): void }, work: () => Promise<T>): Promise<T> {
-    const arrival = new Arrival(socket);
+  async bring<T>(
+    { socket, files, maxFiles }: {
+      socket: { close(): void };
+      files: number;
+      maxFiles: number;
+    },
+    work: () => Promise<T>,
+  ): Promise<T> {
+    for (const oldest of this.#all) {
+      if (this.#files + files <= maxFiles) break;
+      this.#remove(oldest);
+      oldest.close("it had to make room for others");
+    }
+    const arrival = new Arrival(socket, files);
     this.#all.add(arrival);
+    this.#files += files;
     this.#wheel.schedule(arrival, performance.now() + ARRIVAL_MS);
     try {
       return await work();
     } catch (error) {
       closeQuietly(socket);
-      if (arrival.isLate) throw new Error(`not done within ${ARRIVAL_MS / 1000} s`);
-      throw error;
+      throw arrival.fault === null ? error : new Error(arrival.fault);
     } finally {
-      this.#wheel.cancel(arrival);
-      this.#all.delete(arrival);
+      this.#remove(arrival);
     }
+  }
+
+  #remove(arrival: Arrival): void {
+    if (!this.#all.delete(arrival)) return;
+    this.#files -= arrival.files;
+    this.#wheel.cancel(arrival);
   }
 
   /** Closes all of them. */
   close(): void {
-    for (const { socket } of this.#all) closeQuietly(socket);
+    for (const arrival of this.#all) arrival.close("the server is stopping");
   }
 }

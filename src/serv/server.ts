@@ -35,6 +35,8 @@ export interface ServerOptions {
 const MAX_REFUSING = 32;
 /** Connections that are told of something in one go before others have their turn. */
 const TOLD_AT_ONCE = 500;
+/** So much of the files may be held by connections that are on their way in. */
+const ARRIVALS_PART = 1 / 4;
 
 /** Serves clients of the line protocol on any number of listeners. */
 export class Server implements ConnectionHost {
@@ -63,6 +65,7 @@ export class Server implements ConnectionHost {
   #state: "serving" | "leaving" | "stopping" = "serving";
   #cutOffs = new LogRate();
   #strangers = new LogRate();
+  #refusals = new LogRate();
   #onIdle: (() => void) | null = null;
 
   constructor(options: ServerOptions) {
@@ -109,11 +112,12 @@ export class Server implements ConnectionHost {
   /** Lets a connection in once its proxy has said for whom it is, and TLS is agreed on. */
   #arrive(conn: Deno.TcpConn, peer: string, tls: TlsTerminator | null): void {
     const files = tls === null ? 1 : FILES_OVER_TLS;
-    const coming = this.connections.size + this.#arrivals.size;
-    if (
-      this.#state !== "serving" || coming >= this.limits.maxConnections + MAX_REFUSING ||
-      this.#files + files * this.#arrivals.size >= this.limits.maxFiles
-    ) {
+    const bounds = {
+      socket: conn,
+      files,
+      maxFiles: Math.max(files, Math.floor(this.limits.maxFiles * ARRIVALS_PART)),
+    };
+    if (this.#state !== "serving" || this.#files + files > this.limits.maxFiles) {
       this.counters.refused++;
       closeQuietly(conn);
       return;
@@ -124,7 +128,7 @@ export class Server implements ConnectionHost {
       let socket: Socket = conn;
       try {
         if (this.proxies !== null) {
-          const proxied = await this.#arrivals.bring(conn, () => readProxyHeader(conn));
+          const proxied = await this.#arrivals.bring(bounds, () => readProxyHeader(conn));
           // Somebody who looks whether we are there.
           if (proxied === undefined) return closeQuietly(conn);
           address = proxied.address ?? peer;
@@ -132,7 +136,7 @@ export class Server implements ConnectionHost {
         }
         stage = "tls";
         if (tls !== null) {
-          socket = await this.#arrivals.bring(conn, () => tls.terminate(socket));
+          socket = await this.#arrivals.bring(bounds, () => tls.terminate(socket));
         }
       } catch (error) {
         this.counters.disconnects[stage]++;
@@ -158,6 +162,10 @@ export class Server implements ConnectionHost {
   /** Takes a client in, or tells it why not. */
   #enter(socket: Socket, address: string, files: number): void {
     const refusal = this.#refusal(address, files);
+    if (refusal !== null && this.#state === "serving") {
+      const further = this.#refusals.next();
+      if (further !== null) this.logger.warn("refused", { reason: refusal, address, ...further });
+    }
     if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#state !== "serving")) {
       this.counters.refused++;
       closeQuietly(socket);
@@ -182,7 +190,7 @@ export class Server implements ConnectionHost {
     if (this.connections.size >= maxConnections) {
       return `${maxConnections} connections are all that this server takes (max_connections)`;
     }
-    if (this.#files + files > maxFiles) {
+    if (this.#files + this.#arrivals.files + files > maxFiles) {
       return "the server's open-file limit allows no more connections; its log names the limit";
     }
     const fromThere = this.#perAddress.get(address) ?? 0;

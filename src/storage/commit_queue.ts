@@ -96,6 +96,8 @@ export class CommitQueue implements HistoryQueue, TurnTask {
 
   #options: CommitQueueOptions;
   #limits: CommitLimits;
+  /** To be taken soon; see {@link #takeLimits}. */
+  #nextLimits: CommitLimits | null = null;
   #isUp = false;
   #isClosing = false;
   #open: Group;
@@ -139,6 +141,7 @@ export class CommitQueue implements HistoryQueue, TurnTask {
   get admission(): Admission {
     const { flushPolicy, maxMessages, maxBufferedMessages, maxBytes } = this.#limits;
     if (flushPolicy === 0 && !this.#isUp) return "down";
+    if (this.#nextLimits !== null) return "full";
     const most = flushPolicy === 0 ? maxMessages : maxBufferedMessages;
     if (this.messages < most && this.bytes < maxBytes) return "open";
     return this.#isUp ? "full" : "down";
@@ -165,8 +168,23 @@ export class CommitQueue implements HistoryQueue, TurnTask {
 
   /** Takes new bounds, and another policy: what has been promised stays so. */
   setLimits(limits: CommitLimits): void {
-    this.#limits = limits;
+    this.#nextLimits = limits;
     this.#joinTurn();
+  }
+
+  /**
+   * Takes what {@link setLimits} has brought. Before promises are given without a commit, what still
+   * waits for one is settled, and publishers wait so long: should it fail, it is taken back from a
+   * channel's end, and nothing that was promised may stand behind it.
+   */
+  #takeLimits(): void {
+    const next = this.#nextLimits;
+    if (next === null) return;
+    const groups = [...this.#inFlight.map(({ group }) => group), ...this.#sealed, this.#open];
+    const isAsked = groups.some((group) => !group.isPromised && group.messages > 0);
+    if (isAsked && next.flushPolicy === 1 && this.#limits.flushPolicy === 0) return;
+    this.#nextLimits = null;
+    this.#limits = next;
   }
 
   /**
@@ -278,6 +296,7 @@ export class CommitQueue implements HistoryQueue, TurnTask {
     this.#inTurn = false;
     this.#settle();
     if (!this.#isUp && this.#inFlight.length === 0) this.#fail();
+    this.#takeLimits();
     if (this.#open.isPromised !== (this.#limits.flushPolicy === 1)) this.#seal();
     if (this.#waiting.length > 0 && this.#admitWaiting()) {
       // They have published, and those batches are open.

@@ -316,6 +316,33 @@ Deno.test("a change of policy leaves promised what was promised", async () => {
   assert.equal(await queue.close(1000), 0);
 });
 
+Deno.test("a change to policy 1 waits until nothing waits for a commit", async () => {
+  const bench = await Bench.open({ flushPolicy: 0 });
+  const { queue, store } = bench;
+  bench.publish("asked");
+  await until(() => store.release !== null);
+  queue.setLimits({ ...LIMITS, flushPolicy: 1 });
+  await nextTurn();
+  assert.equal(queue.admission, "full");
+  let isAdmitted = false;
+  queue.whenAdmitted(() => isAdmitted = true);
+  await nextTurn();
+  assert.equal(isAdmitted, false);
+  store.isBroken = true;
+  store.release?.();
+  await until(() => bench.settled.length > 0);
+  assert.deepEqual(bench.settled, ["asked failed"]);
+  await until(() => isAdmitted);
+  assert.equal(queue.repliesAfterCommit, false);
+  store.isBroken = false;
+  store.ungate();
+  queue.supervise();
+  bench.publish("promised");
+  await until(() => queue.messages === 0);
+  assert.deepEqual(await bench.kept(), ["promised"]);
+  assert.equal(await queue.close(1000), 0);
+});
+
 Deno.test("messages go to a store that is down at the start once it is there, with policy 1", async () => {
   const bench = new Bench({ flushPolicy: 1 });
   bench.store.isBroken = true;

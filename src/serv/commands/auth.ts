@@ -20,6 +20,8 @@ export const auth: Command = {
     if (app === undefined) return failed(context, "auth", "wrong user or token");
     enter(context, app);
     if (!await auth.take(token)) return failed(context, "auth", "token already used");
+    // A reload may have taken it out meanwhile.
+    if (!auth.isKnown(app)) return failed(context, "auth", "the application is gone");
     session.app = engine.app(app);
     session.user = user;
     session.isAppServer = false;
