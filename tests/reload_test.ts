@@ -1,6 +1,7 @@
 // Reloads of the configuration while clients are connected: what each key changes, and what none does.
 
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { Client, errorLine, type Pushd, startPushd, within } from "./harness.ts";
 
 type Keys = Record<string, unknown>;
@@ -193,6 +194,123 @@ Deno.test("history: the cache and what is kept", async () => {
       while (!(await client.reply("his c 0")).endsWith(" []"));
     })(),
   );
+});
+
+Deno.test("history: bounds of the cache, and what is kept of each channel", async () => {
+  await using server = await Reloaded.start();
+  const { pushd } = server;
+  using client = await Client.connect(pushd.port);
+  const kept = async (channel: string): Promise<number> => {
+    const [, json] = await client.ask(`his ${channel} 0`, /^HISTORY \S+ (?:PARTIAL )?(\[.*\])$/);
+    return JSON.parse(json).length;
+  };
+  const text = "x".repeat(30_000);
+  for (let i = 0; i < 10; i++) await client.ask(`pub large ${text}`, PUBLISHED);
+  for (const name of ["c1", "c2", "c3"]) await client.ask(`pub ${name} x`, PUBLISHED);
+  await server.reload({ pubsub_channel_max_items: 1 });
+  await pushd.untilStat("pubsub_channel_count", 1);
+  for (let i = 0; i < 10; i++) await client.ask(`pub large ${text}`, PUBLISHED);
+  await server.reload({ max_cache_bytes: "64KiB" });
+  assert.ok(await kept("large") <= 2);
+  await server.reload({ msg_retention_per_channel: 2 });
+  for (let i = 0; i < 10; i++) await client.ask("pub small x", PUBLISHED);
+  assert.equal(await kept("small"), 2);
+});
+
+Deno.test("storage: its policy and its bounds", async () => {
+  await using server = await Reloaded.start({
+    msg_storage: "sqlite",
+    sqlite: { path: await Deno.makeTempFile({ suffix: ".db" }) },
+  });
+  const { pushd } = server;
+  const { path } = server.base.sqlite as { path: string };
+  using client = await Client.connect(pushd.port);
+  using other = await Client.connect(pushd.port);
+  await client.ask("pub c 0", PUBLISHED);
+  const db = new DatabaseSync(path);
+  try {
+    // While somebody holds the file nothing is stored: with policy 1 that is no reason to wait.
+    const buffered = { msg_storage_flush_policy: 1, msg_storage_write_buffer_size: 3 };
+    await server.reload(buffered);
+    db.exec("BEGIN IMMEDIATE");
+    for (let i = 1; i <= 3; i++) await client.ask(`pub c ${i}`, PUBLISHED);
+    await client.send("pub c 4\nping\n");
+    await pushd.untilStat("storage_pending", 3);
+    await other.ask("ping", "PONG");
+    await server.reload({ ...buffered, msg_storage_write_buffer_size: 100 });
+    await client.expect(PUBLISHED);
+    await client.expect("PONG");
+    const text = "x".repeat(20_000);
+    await server.reload({
+      ...buffered,
+      msg_storage_write_buffer_size: 100,
+      max_storage_outstanding_bytes: "64KiB",
+    });
+    await client.send(`pub c ${text}\n`.repeat(10) + "ping\n");
+    for (let i = 0; i < 3; i++) await client.expect(PUBLISHED);
+    await other.ask("ping", "PONG");
+    const { stats } = await pushd.stat();
+    assert.ok(stats.storage_pending < 12, `${stats.storage_pending} wait`);
+    db.exec("ROLLBACK");
+    for (let i = 0; i < 7; i++) await client.expect(/^(PUBLISHED|ERROR storage-unavailable)/);
+    await client.expect("PONG");
+  } finally {
+    db.close();
+  }
+  await server.reload({});
+  await pushd.untilStat("storage_pending", 0);
+  const history = await other.reply("his c 0 5");
+  assert.deepEqual(
+    JSON.parse(history.slice("HISTORY c ".length)).map(({ msg }: { msg: string }) => msg),
+    ["0", "1", "2", "3", "4"],
+  );
+  await Deno.remove(path);
+});
+
+Deno.test("deadlines of writing and of the stop", async () => {
+  await using server = await Reloaded.start();
+  const { pushd } = server;
+  using publisher = await Client.connect(pushd.port);
+  const stop = async (): Promise<Client> => {
+    const client = await Client.connect(pushd.port);
+    await client.ask("sub c", "SUBSCRIBED c");
+    return client;
+  };
+  const fill = async () => {
+    const text = "x".repeat(60_000);
+    for (let i = 0; i < 120; i++) await publisher.ask(`pub c ${text}`, PUBLISHED);
+  };
+  using _stopped = await stop();
+  await fill();
+  await server.reload({ write_timeout: "300ms" });
+  await pushd.untilStat("slow_consumers", 1);
+  await server.reload({ drain_timeout: "300ms" });
+  using _alsoStopped = await stop();
+  await fill();
+  const startMs = performance.now();
+  assert.equal((await pushd.stop()).code, 0);
+  const tookMs = performance.now() - startMs;
+  // By default it would have been 10 s.
+  assert.ok(tookMs < 5000, `it took ${tookMs} ms`);
+});
+
+Deno.test("the stats door: hosts", async () => {
+  await using server = await Reloaded.start();
+  const { pushd } = server;
+  const status = async (): Promise<string> => {
+    using client = await Client.connect(pushd.statsPort);
+    await client.send(
+      "GET /s/ping HTTP/1.1\r\nHost: push.example.org\r\nConnection: close\r\n\r\n",
+    );
+    return await client.line();
+  };
+  assert.match(await status(), / 403 /);
+  await server.reload({ allowed_hosts: ["push.example.org"] });
+  assert.match(await status(), / 200 /);
+  await server.reload({ web_origins: ["https://push.example.org"] });
+  assert.match(await status(), / 200 /);
+  await server.reload({});
+  assert.match(await status(), / 403 /);
 });
 
 Deno.test("the stats door: its token", async () => {
