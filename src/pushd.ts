@@ -7,6 +7,7 @@ import { Clock } from "./core/clock.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
+import { processUsage } from "./core/process_usage.ts";
 import { somaxconn } from "./core/somaxconn.ts";
 import { setIoPoll, Turn } from "./core/turn.ts";
 import { VERSION } from "./core/version.ts";
@@ -15,6 +16,7 @@ import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
+import { ERROR_CODES } from "./proto/error_codes.ts";
 import { Server } from "./serv/server.ts";
 import {
   authLimits,
@@ -25,6 +27,7 @@ import {
   servLimits,
 } from "./settings.ts";
 import { createStatsApp } from "./stats/app.ts";
+import type { MetricNumbers } from "./stats/metrics.ts";
 import { startStatsServer, type StatsServer } from "./stats/server.ts";
 import { MemoryTokenStore } from "./storage/memory_tokens.ts";
 
@@ -127,6 +130,7 @@ export class Pushd {
     const { hostname, port } = addr;
     const app = createStatsApp({
       snapshot: () => this.#snapshot(),
+      metrics: () => this.#metrics(),
       // What the server worked out by itself is shown as it is in force.
       conf: () => ({
         ...redact(this.#config),
@@ -273,9 +277,49 @@ export class Pushd {
         storage_errors: storage?.queue.counters.errors ?? 0,
         config_reloads_ok: this.reloads.ok,
         config_reloads_failed: this.reloads.failed,
+        ...flat("errors", this.#errors()),
+        ...flat("disconnects", counters.disconnects),
       },
     };
   }
+
+  #metrics(): MetricNumbers {
+    const { server, storage } = this;
+    const { engine, counters } = server;
+    return {
+      version: VERSION,
+      connections: server.connections.size,
+      connectionsTotal: counters.connectionsTotal,
+      disconnects: { ...counters.disconnects },
+      subscriptions: engine.counters.subscriptions,
+      channels: engine.channelCount,
+      published: engine.counters.published,
+      delivered: engine.counters.delivered,
+      bytesIn: counters.bytesIn,
+      bytesOut: server.bytesOut,
+      commands: { ...counters.commands },
+      errors: this.#errors(),
+      storagePending: storage?.queue.messages ?? 0,
+      storageErrors: storage?.queue.counters.errors ?? 0,
+      historyCacheBytes: engine.historyBytes,
+      configReloads: { ...this.reloads },
+      eventLoopLagMs: server.wheel.lateMs,
+      process: processUsage(),
+    };
+  }
+
+  /** Errors by code, those that never happened too. */
+  #errors(): Record<string, number> {
+    const { errors } = this.server.counters;
+    return Object.fromEntries(ERROR_CODES.map((code) => [code, errors[code] ?? 0]));
+  }
+}
+
+/** The counts under names for `/s/stat`: `errors_too_busy`. */
+function flat(kind: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(counts).map(([name, n]) => [`${kind}_${name.replaceAll("-", "_")}`, n]),
+  );
 }
 
 function tellCertificate({ subject, validTo }: Certificate): void {

@@ -3,9 +3,11 @@
 import { Buffer } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
 import { type Context, Hono } from "hono";
+import { accepts } from "hono/accepts";
 import { isHostAllowed } from "../core/host_check.ts";
 import { getLogger } from "../core/logger.ts";
 import { jsonAnswer, jsonError } from "./answers.ts";
+import { type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
 
 /** The counters of `/s/stat`. Further ones may be added by whoever counts them. */
 export interface StatCounters {
@@ -45,6 +47,8 @@ export interface Readiness {
 /** What the app asks while it answers. Every function is cheap, changes nothing, and sees the last reload. */
 export interface StatsDeps {
   snapshot(): StatSnapshot;
+  /** The numbers of `/metrics`; where it is left out, there is no such path. */
+  metrics?(): MetricNumbers;
   /** The configuration as in the file, defaults filled in, secrets as `***`. */
   conf(): unknown;
   readiness(): Readiness;
@@ -63,6 +67,7 @@ const INDEX = `pushd stats
 
 GET /s/ping    {"status":"ok"}
 GET /s/stat    counters, version and configuration
+GET /metrics   counters for Prometheus, as its text or as OpenMetrics
 GET /healthz   200 while the event loop turns
 GET /readyz    200 while the server does its work, else 503
 `;
@@ -97,6 +102,8 @@ export function createStatsApp(deps: StatsDeps): Hono {
       conf: deps.conf(),
     });
   });
+  const { metrics } = deps;
+  if (metrics !== undefined) answerGet(app, "/metrics", (c) => answerMetrics(c, metrics()));
 
   app.notFound((c) =>
     jsonError(404, "not-found", `there is no ${c.req.path} here; GET / lists all`)
@@ -110,10 +117,14 @@ export function createStatsApp(deps: StatsDeps): Hono {
 }
 
 /** Routes GET, and with it HEAD; OPTIONS lists the methods; any other method is refused. */
-function answerGet(app: Hono, path: string, handler: (c: Context) => Response): void {
+function answerGet(
+  app: Hono,
+  path: string,
+  handler: (c: Context) => Response | Promise<Response>,
+): void {
   const allow = "GET, HEAD, OPTIONS";
-  app.get(path, (c) => {
-    const response = handler(c);
+  app.get(path, async (c) => {
+    const response = await handler(c);
     response.headers.set("Cache-Control", "no-store");
     response.headers.set("X-Content-Type-Options", "nosniff");
     return response;
@@ -123,6 +134,20 @@ function answerGet(app: Hono, path: string, handler: (c: Context) => Response): 
     const text = `${c.req.method} is not possible on ${path}; use GET`;
     return jsonError(405, "method-not-allowed", text, { Allow: allow });
   });
+}
+
+const PROMETHEUS_TEXT = "text/plain";
+const OPEN_METRICS = "application/openmetrics-text";
+
+async function answerMetrics(c: Context, numbers: MetricNumbers): Promise<Response> {
+  const asked = accepts(c, {
+    header: "Accept",
+    supports: [OPEN_METRICS, PROMETHEUS_TEXT],
+    default: PROMETHEUS_TEXT,
+  });
+  const format = asked === OPEN_METRICS ? "openMetrics" : "prometheus";
+  const text = await metricsText(numbers, format);
+  return new Response(text, { headers: { "Content-Type": METRICS_TYPES[format], Vary: "Accept" } });
 }
 
 function refuseHost(c: Context, deps: StatsDeps): Response | null {

@@ -1,10 +1,13 @@
 // The stats door's listener: HTTP with a deadline on everything a client can drag out.
 
 import { createServer, STATUS_CODES } from "node:http";
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
+import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
+import { spawn } from "../core/spawn.ts";
 import { jsonError } from "./answers.ts";
+import { ConnStream } from "./conn_stream.ts";
 
 /** Deadlines and bounds; each has a default. Node's http checks the first two twice a second. */
 export interface HttpLimits {
@@ -18,8 +21,10 @@ export interface HttpLimits {
   keepAliveTimeoutMs: number;
   /** Default 16 KiB. */
   maxHeaderBytes: number;
-  /** Beyond it connections are closed at once. Default 256. */
+  /** For one more, the connection is closed that has waited longest without a request. Default 256. */
   maxConnections: number;
+  /** Requests of one connection that are answered at one time; one more closes it. Default 4. */
+  maxPipelined: number;
   /** What an answer under way may still take when the server is closed. Default 500 ms. */
   closeGraceMs: number;
   /** How often the deadlines of arriving requests are looked at. Default 500 ms. */
@@ -33,6 +38,7 @@ const DEFAULT_LIMITS: HttpLimits = {
   keepAliveTimeoutMs: 5_000,
   maxHeaderBytes: 16 * 1024,
   maxConnections: 256,
+  maxPipelined: 4,
   closeGraceMs: 500,
   checkIntervalMs: 500,
 };
@@ -61,15 +67,15 @@ export interface StatsServer {
 
 const log = getLogger("stats");
 
-/**
- * Listens and answers with `app`.
- *
- * Rejects with a `Deno.errors.AddrInUse`, `AddrNotAvailable` or `PermissionDenied` that has its name as
- * `code` too, or with what else the system says.
- */
-export async function startStatsServer(options: StatsServerOptions): Promise<StatsServer> {
+/** Before the next try where nothing can be accepted, ms. */
+const RETRY_MS = 50;
+/** How often the log says that nothing can be accepted, ms. */
+const TELL_MS = 10_000;
+
+/** Listens and answers with `app`. Throws what `Deno.listen` does. */
+export function startStatsServer(options: StatsServerOptions): StatsServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  const listener = getRequestListener(
+  const answer = getRequestListener(
     (request, env) => options.app.fetch(request, env as HttpBindings),
     {
       // The globals belong to the whole process, other doors included.
@@ -77,14 +83,25 @@ export async function startStatsServer(options: StatsServerOptions): Promise<Sta
       errorHandler: answerError,
     },
   );
-  /** Open sockets and how many of their requests are being answered. */
-  const sockets = new Map<Socket, number>();
+  /** Open connections, and the deadlines of what each is being answered; who was answered last is last. */
+  const sockets = new Map<Duplex, Set<ReturnType<typeof setTimeout>>>();
   let closing = false;
   let closed: Promise<void> | null = null;
 
-  const count = (socket: Socket, change: number): void => {
-    const active = sockets.get(socket);
-    if (active !== undefined) sockets.set(socket, active + change);
+  const drop = (socket: Duplex): void => {
+    // A response that waits for the one before it is not told that its socket has closed.
+    for (const deadline of sockets.get(socket) ?? []) clearTimeout(deadline);
+    // At once, as the next may come before this one has closed.
+    sockets.delete(socket);
+    socket.destroy();
+  };
+
+  // Not the newest, as a crowd that sends half a request would keep everybody else out; nor who is being
+  // answered, unless that is all the others: a crowd that does not read.
+  const makeRoom = (newest?: Duplex): void => {
+    const others = [...sockets].filter(([socket]) => socket !== newest);
+    const longest = others.find(([, deadlines]) => deadlines.size === 0) ?? others[0];
+    if (longest !== undefined) drop(longest[0]);
   };
 
   const server = createServer({
@@ -95,49 +112,69 @@ export async function startStatsServer(options: StatsServerOptions): Promise<Sta
     maxHeaderSize: limits.maxHeaderBytes,
   }, (request, response) => {
     const { socket } = request;
+    const deadlines = sockets.get(socket);
+    // What came in the same read as one too many.
+    if (deadlines === undefined) return;
+    if (deadlines.size >= limits.maxPipelined) return drop(socket);
     const deadline = setTimeout(() => socket.destroy(), limits.answerTimeoutMs);
-    count(socket, 1);
+    deadlines.add(deadline);
     response.once("close", () => {
       clearTimeout(deadline);
-      count(socket, -1);
+      deadlines.delete(deadline);
+      if (deadlines.size === 0 && sockets.delete(socket)) sockets.set(socket, deadlines);
       if (closing) socket.destroySoon();
     });
     if (closing) response.setHeader("Connection", "close");
-    // The listener catches everything; it has an error handler.
-    void listener(request, response);
-  });
-  server.maxConnections = limits.maxConnections;
-  server.on("connection", (socket: Socket) => {
-    sockets.set(socket, 0);
-    // A client that resets its connection is no event.
-    socket.on("error", () => socket.destroy());
-    socket.once("close", () => sockets.delete(socket));
+    // It catches everything; it has an error handler.
+    void answer(request, response);
   });
   server.on("clientError", refuseRequest);
+  const listener = Deno.listen({ hostname: options.hostname || "0.0.0.0", port: options.port });
+  // What node:http does and asks for where it listens itself: it looks at the deadlines from now on, and
+  // keeps connections that have been answered.
+  server.emit("listening");
+  Object.defineProperty(server, "listening", { get: () => !closing });
 
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", (error) => reject(listenError(error, options)));
-  server.listen({ host: options.hostname || undefined, port: options.port }, resolve);
-  await promise;
-  server.on("error", (error) => log.error("the stats door had an error", { error }));
-
-  const address = server.address();
-  if (address === null || typeof address === "string") {
-    throw new Error(`the stats door listens on ${address}, which is no TCP address`);
-  }
+  const serve = (socket: Duplex): void => {
+    sockets.set(socket, new Set());
+    // A client that resets its connection is no event.
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => drop(socket));
+    if (sockets.size > limits.maxConnections) makeRoom(socket);
+    server.emit("connection", socket);
+  };
+  const accepting = spawn("stats.accept", async () => {
+    const failures = new LogRate(TELL_MS);
+    while (!closing) {
+      try {
+        serve(new ConnStream(await listener.accept()));
+      } catch (error) {
+        if (closing) return;
+        const further = failures.next();
+        if (further !== null) {
+          log.warn("cannot accept a connection for statistics", { error, ...further });
+        }
+        // Mostly "too many open files", of which we may hold some for nothing.
+        makeRoom();
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+  });
 
   const close = async (): Promise<void> => {
     closing = true;
-    const ended = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const [socket, active] of sockets) if (active === 0) socket.destroy();
+    listener.close();
+    server.close();
+    for (const [socket, { size }] of sockets) if (size === 0) socket.destroy();
     const grace = setTimeout(() => {
       for (const socket of sockets.keys()) socket.destroy();
     }, limits.closeGraceMs);
-    await ended;
+    await accepting.done;
+    await Promise.all([...sockets.keys()].map(untilClosed));
     clearTimeout(grace);
   };
   return {
-    addr: { hostname: address.address, port: address.port },
+    addr: listener.addr,
     close: () => closed ??= close(),
   };
 }
@@ -157,7 +194,7 @@ const REFUSALS: Record<string, { status: number; text: string }> = {
   HPE_HEADER_OVERFLOW: { status: 431, text: "the headers are too large" },
 };
 
-function refuseRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+function refuseRequest(error: NodeJS.ErrnoException, socket: Duplex): void {
   if (error.code === "ECONNRESET" || !socket.writable) {
     socket.destroy();
     return;
@@ -176,15 +213,6 @@ function refuseRequest(error: NodeJS.ErrnoException, socket: Socket): void {
   );
 }
 
-function listenError(error: NodeJS.ErrnoException, { hostname, port }: StatsServerOptions): Error {
-  const known = {
-    EADDRINUSE: Deno.errors.AddrInUse,
-    EADDRNOTAVAIL: Deno.errors.AddrNotAvailable,
-    // What Deno's node:net makes of it.
-    EINVAL: Deno.errors.AddrNotAvailable,
-    EACCES: Deno.errors.PermissionDenied,
-  }[error.code ?? ""];
-  if (known === undefined) return error;
-  const message = `cannot listen on ${hostname}:${port}: ${error.message}`;
-  return Object.assign(new known(message, { cause: error }), { code: known.name });
+function untilClosed(socket: Duplex): Promise<void> {
+  return new Promise((resolve) => socket.once("close", () => resolve()));
 }
