@@ -68,6 +68,7 @@ async function serve(args: ServeArgs): Promise<number> {
   Deno.addSignalListener("SIGUSR1", reopen);
   Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
 
+  const wishes = new Wishes();
   let pushd: Pushd;
   try {
     pushd = await Pushd.start(loaded.config);
@@ -77,17 +78,24 @@ async function serve(args: ServeArgs): Promise<number> {
     return FAILED;
   }
   reloader.start(pushd);
-  return await Promise.race([crashed, stopWhenAsked(pushd)]);
+  return await Promise.race([crashed, stopWhenAsked(pushd, wishes)]);
+}
+
+/** What signals ask for, listened to before the server has started: what comes early is done then. */
+class Wishes {
+  /** Resolves at SIGINT or SIGTERM; a second one ends the process at once. */
+  readonly stop: Promise<void> = untilStopSignal(() => Deno.exit(FAILED));
+  /** Resolves at SIGUSR2. */
+  readonly leave: Promise<void> = new Promise((resolve) => {
+    Deno.addSignalListener("SIGUSR2", resolve);
+  });
 }
 
 /** Stops at SIGINT or SIGTERM at once, and at SIGUSR2 little by little. */
-async function stopWhenAsked(pushd: Pushd): Promise<number> {
+async function stopWhenAsked(pushd: Pushd, wishes: Wishes): Promise<number> {
   const leaving = new AbortController();
   const left = new Promise<void>((resolve) => {
-    let isLeaving = false;
-    Deno.addSignalListener("SIGUSR2", () => {
-      if (isLeaving) return;
-      isLeaving = true;
+    wishes.leave.then(() => {
       log.info("lame duck: no new connections, the present ones are sent away one by one", {
         connections: pushd.server.connections.size,
         drain_timeout_ms: pushd.config.drain_timeout,
@@ -98,7 +106,7 @@ async function stopWhenAsked(pushd: Pushd): Promise<number> {
       });
     });
   });
-  await Promise.race([untilStopSignal(() => Deno.exit(FAILED)), left]);
+  await Promise.race([wishes.stop, left]);
   leaving.abort();
   return await stop(pushd);
 }

@@ -21,7 +21,7 @@ export interface MaxConnections {
 
 /** What connections may hold of the open files. */
 function possibleFiles({ limit }: OpenFileLimit): number {
-  return Math.max(1, limit - RESERVED_FILES);
+  return Math.max(1, Math.ceil(limit - Math.min(RESERVED_FILES, limit / 4)));
 }
 
 /** As many as the configuration says, where the open-file limit allows it. */

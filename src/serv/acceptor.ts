@@ -1,16 +1,20 @@
 // Accepts from listeners, and neither gives up nor spins when there are no files left.
 
+import { LogRate } from "../core/log_rate.ts";
 import type { Logger } from "../core/logger.ts";
 import { closeQuietly, type Listener } from "./socket.ts";
 
 const MIN_DELAY_MS = 10;
 const MAX_DELAY_MS = 1000;
+/** How often the log says that nothing can be accepted, ms. */
+const TELL_MS = 10_000;
 
 /** Hands the connections of one listener on until it is closed. */
 export class Acceptor<C> {
   readonly #listener: Listener<C>;
   readonly #logger: Logger;
   #isClosed = false;
+  #failures = new LogRate(TELL_MS);
   #tryNow: (() => void) | null = null;
 
   constructor(listener: Listener<C>, logger: Logger) {
@@ -29,8 +33,9 @@ export class Acceptor<C> {
         if (this.#isClosed || error instanceof Deno.errors.BadResource) return;
         // Mostly "too many open files": the connection stays in the backlog, and trying again at
         // once would spin. ECONNABORTED and its kind pass by themselves.
-        if (delayMs === 0) {
-          this.#logger.warn("cannot accept a connection; trying again", { error });
+        const further = this.#failures.next();
+        if (further !== null) {
+          this.#logger.warn("cannot accept a connection; trying again", { error, ...further });
         }
         delayMs = Math.min(Math.max(delayMs * 2, MIN_DELAY_MS), MAX_DELAY_MS);
         await this.#pause(delayMs);

@@ -135,51 +135,53 @@ export class Connection
 
   // ---- reading -----------------------------------------------------------------------------
 
-  /** Reads and serves until the connection ends. Never throws. */
+  /** Reads and serves until the connection ends. Throws for a bug only. */
   async run(): Promise<void> {
     const { turn } = this.#host;
     let size = FIRST_READ_BYTES;
-    try {
-      while (!this.isClosed) {
-        // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
-        // read, and dropped, once everything is written: closing over it would reset the connection.
-        while (this.#state === "finishing" || (this.#state === "open" && this.#farewell !== null)) {
-          await this.#woken();
-        }
-        if (this.isClosed) return;
-        const buffer = readBuffers.take(size);
-        const askedTurn = turn.count;
-        const askedMs = turn.nowMs;
-        const count = await this.#conn.read(buffer);
-        if (count === null) break;
-        this.#lastReadMs = turn.nowMs;
-        this.#noted = false;
-        this.#host.counters.bytesIn += count;
-        this.#isServing = true;
-        size = count === buffer.length
-          ? Math.min(buffer.length * READ_GROWTH, this.#maxReadBytes())
-          : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
-        // A flood is read in one microtask after the other: the turn must end now and then, and the
-        // sockets of others have to be looked at.
-        if (turn.count === askedTurn) await this.#breathe(askedMs);
-        while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
-        const channel = this.#requests.lastChannel;
-        if (channel !== null && channel.subscribers.length > 0) {
-          await holdBack(channel, count, () => this.#state === "open");
-        }
-        const chunk = buffer.subarray(0, count);
-        const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
-        if (at < count || this.#isBlocked()) await this.#serve(chunk, at);
-        readBuffers.put(buffer);
-        this.#isServing = false;
-        this.#endIfDone();
+    while (!this.isClosed) {
+      // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
+      // read, and dropped, once everything is written: closing over it would reset the connection.
+      while (this.#state === "finishing" || (this.#state === "open" && this.#farewell !== null)) {
+        await this.#woken();
       }
-      this.#endOfInput();
-    } catch (error) {
-      // Reset by the peer, or closed by us while the read waited.
-      this.#host.logger.debug("read failed", { error, address: this.session.address });
-      this.close(this.#reason);
+      if (this.isClosed) return;
+      const buffer = readBuffers.take(size);
+      const askedTurn = turn.count;
+      const askedMs = turn.nowMs;
+      let count: number | null;
+      try {
+        count = await this.#conn.read(buffer);
+      } catch (error) {
+        // Reset by the peer, or closed by us while the read waited.
+        this.#host.logger.debug("read failed", { error, address: this.session.address });
+        this.close(this.#reason);
+        return;
+      }
+      if (count === null) break;
+      this.#lastReadMs = turn.nowMs;
+      this.#noted = false;
+      this.#host.counters.bytesIn += count;
+      this.#isServing = true;
+      size = count === buffer.length
+        ? Math.min(buffer.length * READ_GROWTH, this.#maxReadBytes())
+        : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
+      // A flood is read in one microtask after the other: the turn must end now and then, and the
+      // sockets of others have to be looked at.
+      if (turn.count === askedTurn) await this.#breathe(askedMs);
+      while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
+      const channel = this.#requests.lastChannel;
+      if (channel !== null && channel.subscribers.length > 0) {
+        await holdBack(channel, count, () => this.#state === "open");
+      }
+      const chunk = buffer.subarray(0, count);
+      const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
+      if (at < count || this.#isBlocked()) await this.#serve(chunk, at);
+      readBuffers.put(buffer);
+      this.#isServing = false;
+      this.#endIfDone();
     }
+    this.#endOfInput();
   }
 
   /** Lets the loop go round where a read that began at `askedMs` was done at once, and that is due. */

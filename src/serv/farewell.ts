@@ -29,6 +29,8 @@ export interface Leaving {
 /** From `RECONNECT` to the end of a connection, ms at most, and as a part of the whole time. */
 const MAX_NOTICE_MS = 1000;
 const NOTICE_PART = 1 / 4;
+/** What the process takes to end once the last client is told, ms at most: lingering, and a last call. */
+const END_MS = 3000;
 const STEP_MS = 20;
 /** Connections that are told in one step before others have their turn. */
 const TOLD_AT_ONCE = 500;
@@ -57,7 +59,7 @@ export async function leaveSlowly(
     const due = (ms: number) => Math.ceil(leaving.length * Math.min(1, Math.max(0, ms) / telling));
     const toTell = Math.min(due(passedMs), told + TOLD_AT_ONCE);
     for (; told < toTell; told++) {
-      const leftMs = durationMs - passedMs;
+      const leftMs = durationMs - passedMs + END_MS;
       leaving[told].tellToReconnect(Math.round(leftMs + Math.random() * durationMs));
     }
     const toClose = Math.min(due(passedMs - noticeMs), told, closed + TOLD_AT_ONCE);

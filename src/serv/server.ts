@@ -9,6 +9,7 @@ import { TimingWheel } from "../core/timing_wheel.ts";
 import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
+import { encodeUtf8 } from "../proto/bytes.ts";
 import { Acceptor } from "./acceptor.ts";
 import { Arrivals } from "./arrivals.ts";
 import { commands } from "./commands/table.ts";
@@ -31,8 +32,12 @@ export interface ServerOptions {
   proxies?: AddressList | null;
 }
 
-/** Connections that are told `too-busy` at the same time; beyond it they are just closed. */
-const MAX_REFUSING = 32;
+/**
+ * Connections that are told `too-busy` and may then take a second to close, at the same time: each holds
+ * one of the few files that are left. Beyond it they are told and closed at once, which costs the line
+ * those who have sent something already.
+ */
+const MAX_REFUSING = 8;
 /** Connections that are told of something in one go before others have their turn. */
 const TOLD_AT_ONCE = 500;
 /** So much of the files may be held by connections that are on their way in. */
@@ -168,7 +173,9 @@ export class Server implements ConnectionHost {
     }
     if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#state !== "serving")) {
       this.counters.refused++;
-      closeQuietly(socket);
+      const close = () => closeQuietly(socket);
+      if (this.#state !== "serving") close();
+      else socket.write(encodeUtf8(`ERROR too-busy ${refusal}\r\n`)).then(close, close);
       return;
     }
     const connection = new Connection(this, socket, address, files);
