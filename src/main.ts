@@ -47,6 +47,7 @@ async function main(argv: string[]): Promise<number> {
 }
 
 async function serve(args: ServeArgs): Promise<number> {
+  const wishes = new Wishes();
   const reloader = new Reloader(
     args.conf ?? null,
     (path) => loadConfig({ path, env: Deno.env.toObject(), overrides: args.overrides }),
@@ -68,7 +69,6 @@ async function serve(args: ServeArgs): Promise<number> {
   Deno.addSignalListener("SIGUSR1", reopen);
   Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
 
-  const wishes = new Wishes();
   let pushd: Pushd;
   try {
     pushd = await Pushd.start(loaded.config);

@@ -14,6 +14,9 @@ import { StartError } from "./start_error.ts";
 
 const log = getLogger("config");
 
+/** Larger files are not looked into, in bytes. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
 /** Who asked for a reload. */
 export type Cause = "SIGHUP" | "the files have changed";
 
@@ -80,7 +83,10 @@ export class Reloader {
     for (const path of this.#files) {
       let bytes = new Uint8Array(0);
       try {
-        if (Deno.statSync(path).isFile) bytes = Deno.readFileSync(path);
+        const { isFile, size, mtime } = Deno.statSync(path);
+        // No configuration is so large, and reading it would take its time.
+        if (size > MAX_FILE_BYTES) hash.update(`${size} ${mtime?.getTime()}`);
+        else if (isFile) bytes = Deno.readFileSync(path);
       } catch {
         // It is gone, or not ours to read: the reload says what is wrong.
       }
@@ -111,6 +117,9 @@ export class Reloader {
     if (!loaded.ok) return refuse(pushd, loaded.mistakes, cause);
     const plan = planReload(pushd.config, loaded.config);
     if (!plan.ok) return refuse(pushd, plan.mistakes, cause);
+    // Also where it is refused: what was wrong may be mended in these files.
+    this.#config = plan.config;
+    this.#watch.lookAtNew();
     let certificate: Certificate | null;
     try {
       certificate = readTls(plan.config);
@@ -121,8 +130,6 @@ export class Reloader {
     this.#path = loaded.path;
     this.#warn([...loaded.warnings, ...plan.warnings]);
     const isRenewed = certificate?.cert !== pushd.doors.certificate?.cert;
-    this.#config = plan.config;
-    this.#watch.lookAtNew();
     await pushd.apply(plan.config, certificate);
     pushd.reloads.ok++;
     log.info("configuration reloaded: {changes}", {

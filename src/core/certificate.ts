@@ -78,8 +78,10 @@ export function readCertificate(certPath: string, keyPath: string, now = new Dat
 
 function readText(file: "cert" | "key", path: string): string {
   try {
-    const { size, isDirectory } = Deno.statSync(path);
+    const { size, isFile, isDirectory } = Deno.statSync(path);
     if (isDirectory) throw new Error("a folder, not a file; name the file in it");
+    // Reading a pipe would wait for whoever writes to it.
+    if (!isFile) throw new Error("not a file; name a file");
     if (size > MAX_FILE_BYTES) throw new Error("larger than 1MiB; no certificate or key is");
     return Deno.readTextFileSync(path);
   } catch (error) {

@@ -56,11 +56,7 @@ export class Arrivals {
    * takes milliseconds.
    */
   async bring<T>(
-    { socket, files, maxFiles }: {
-      socket: { close(): void };
-      files: number;
-      maxFiles: number;
-    },
+    { socket, files, maxFiles }: { socket: { close(): void }; files: number; maxFiles: number },
     work: () => Promise<T>,
   ): Promise<T> {
     for (const oldest of this.#all) {

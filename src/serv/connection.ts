@@ -273,6 +273,11 @@ export class Connection
     this.held.addLine(`ERROR ${code} ${explanation}`);
   }
 
+  /** Whether it will be closed as soon as what has been read is answered. */
+  get isLeaving(): boolean {
+    return this.#farewell !== null;
+  }
+
   onReleased(): void {
     // It was us who kept it waiting.
     this.#lastReadMs = this.#host.turn.nowMs;
@@ -351,19 +356,23 @@ export class Connection
   }
 
   onFinished(): void {
-    if (this.#inputEnded) {
-      // Over TLS that, too, has to be said.
-      const close = () => this.close(this.#reason);
-      this.#conn.closeWrite().then(close, close);
-      return;
-    }
     // Closing while the client still sends would reset the connection and could take our last
-    // lines with it: half-close, and give the client a second to do its part.
+    // lines with it: half-close, and give the client a second to do its part, where it has not yet.
     this.#state = "lingering";
-    this.#lingerUntilMs = performance.now() + LINGER_MS;
-    this.#scheduleBy(this.#lingerUntilMs);
+    // Over TLS that has to wait until the last bytes have gone out.
+    this.#lingerFor(this.limits.writeTimeoutMs);
     this.wake();
-    this.#conn.closeWrite().catch(() => this.close(this.#reason));
+    const close = () => this.close(this.#reason);
+    this.#conn.closeWrite().then(
+      () => this.#inputEnded ? close() : this.#lingerFor(LINGER_MS),
+      close,
+    );
+  }
+
+  #lingerFor(ms: number): void {
+    if (this.isClosed) return;
+    this.#lingerUntilMs = performance.now() + ms;
+    this.#scheduleBy(this.#lingerUntilMs);
   }
 
   // ---- ending ------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ export interface RequestHost extends CommandContext {
   readonly logger: Logger;
   /** Whether so much waits for the client that its next request has to wait, too. */
   readonly isFull: boolean;
+  /** Whether it will be closed as soon as what has been read is answered. */
+  readonly isLeaving: boolean;
   /** Replies that wait for a commit. */
   readonly held: HeldReplies;
   replyError(code: ErrorCode, explanation: string): void;
@@ -109,7 +111,9 @@ export class Requests implements ParserEvents {
     } catch (error) {
       this.#refuse(error);
     }
-    if (limits.maxPublishesPerSecond > 0) this.#throttle(limits.maxPublishesPerSecond);
+    if (limits.maxPublishesPerSecond > 0 && !this.#host.isLeaving) {
+      this.#throttle(limits.maxPublishesPerSecond);
+    }
     if (this.#host.isFull) this.halt();
   }
 

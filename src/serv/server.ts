@@ -19,7 +19,7 @@ import { type CloseReason, newServCounters, type ServCounters, type ServLimits }
 import { ReadBudget } from "./pace.ts";
 import { readProxyHeader } from "./proxied.ts";
 import { closeQuietly, type Listener, type Socket } from "./socket.ts";
-import { FILES_OVER_TLS, type TlsTerminator } from "./tls_terminator.ts";
+import { FILES_OVER_TLS, type TlsTerminator, type TlsWay } from "./tls_terminator.ts";
 
 /** Settings of a {@link Server}. */
 export interface ServerOptions {
@@ -40,6 +40,7 @@ export interface ServerOptions {
 const MAX_REFUSING = 8;
 /** Connections that are told of something in one go before others have their turn. */
 const TOLD_AT_ONCE = 500;
+const NO_FILES = "the open-file limit allows no more connections (ulimit -n, LimitNOFILE)";
 /** So much of the files may be held by connections that are on their way in. */
 const ARRIVALS_PART = 1 / 4;
 
@@ -65,12 +66,15 @@ export class Server implements ConnectionHost {
   #arrivals = new Arrivals(this.wheel);
   #perAddress = new Map<string, number>();
   #refusing = 0;
-  /** Those of {@link connections} hold so many files. */
+  /** Files that clients hold, those who are leaving and those on their way through TLS included. */
   #files = 0;
+  /** The ways through TLS that hold files, also when their connection has ended. */
+  #ways = new Set<TlsWay>();
   #state: "serving" | "leaving" | "stopping" = "serving";
   #cutOffs = new LogRate();
   #strangers = new LogRate();
   #refusals = new LogRate();
+  #badHeaders = new LogRate();
   #onIdle: (() => void) | null = null;
 
   constructor(options: ServerOptions) {
@@ -117,38 +121,52 @@ export class Server implements ConnectionHost {
   /** Lets a connection in once its proxy has said for whom it is, and TLS is agreed on. */
   #arrive(conn: Deno.TcpConn, peer: string, tls: TlsTerminator | null): void {
     const files = tls === null ? 1 : FILES_OVER_TLS;
-    const bounds = {
-      socket: conn,
-      files,
-      maxFiles: Math.max(files, Math.floor(this.limits.maxFiles * ARRIVALS_PART)),
-    };
-    if (this.#state !== "serving" || this.#files + files > this.limits.maxFiles) {
+    const { maxFiles } = this.limits;
+    if (this.#state !== "serving" || this.#files + files > maxFiles) {
       this.counters.refused++;
       closeQuietly(conn);
+      if (this.#state === "serving") this.#tellRefusal(NO_FILES, peer);
       return;
     }
+    const bounds = { files, maxFiles: Math.max(files, Math.floor(maxFiles * ARRIVALS_PART)) };
     spawn("serv.arrival", async () => {
       let address = peer;
       let stage: "proxy" | "tls" = "proxy";
       let socket: Socket = conn;
       try {
         if (this.proxies !== null) {
-          const proxied = await this.#arrivals.bring(bounds, () => readProxyHeader(conn));
+          const header = () => readProxyHeader(conn);
+          const proxied = await this.#arrivals.bring({ socket: conn, ...bounds }, header);
           // Somebody who looks whether we are there.
           if (proxied === undefined) return closeQuietly(conn);
           address = proxied.address ?? peer;
           socket = proxied.socket;
         }
-        stage = "tls";
         if (tls !== null) {
-          socket = await this.#arrivals.bring(bounds, () => tls.terminate(socket));
+          stage = "tls";
+          const way = tls.wayOf(socket);
+          this.#keepCount(way);
+          await this.#arrivals.bring({ socket: way, ...bounds }, () => way.open());
+          socket = way;
         }
       } catch (error) {
         this.counters.disconnects[stage]++;
         this.#tellFailure(stage, address, error);
         return;
       }
-      this.#enter(socket, address, files);
+      // Those of a way through TLS are counted until the last of them is closed.
+      this.#enter(socket, address, tls === null ? 1 : 0);
+    });
+  }
+
+  #keepCount(way: TlsWay): void {
+    this.#files += FILES_OVER_TLS;
+    this.#ways.add(way);
+    way.closed.then(() => {
+      this.#files -= FILES_OVER_TLS;
+      this.#ways.delete(way);
+      for (const acceptor of this.#acceptors) acceptor.roomAgain();
+      this.#onIdle?.();
     });
   }
 
@@ -159,7 +177,7 @@ export class Server implements ConnectionHost {
       this.logger.debug("no TLS connection came about", { reason, address });
       return;
     }
-    const further = this.#strangers.next();
+    const further = this.#badHeaders.next();
     if (further === null) return;
     this.logger.warn("closed a connection of a proxy", { reason, address, ...further });
   }
@@ -167,10 +185,7 @@ export class Server implements ConnectionHost {
   /** Takes a client in, or tells it why not. */
   #enter(socket: Socket, address: string, files: number): void {
     const refusal = this.#refusal(address, files);
-    if (refusal !== null && this.#state === "serving") {
-      const further = this.#refusals.next();
-      if (further !== null) this.logger.warn("refused", { reason: refusal, address, ...further });
-    }
+    if (refusal !== null && this.#state === "serving") this.#tellRefusal(refusal, address);
     if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#state !== "serving")) {
       this.counters.refused++;
       const close = () => closeQuietly(socket);
@@ -191,15 +206,18 @@ export class Server implements ConnectionHost {
     spawn("serv.connection", () => connection.run());
   }
 
+  #tellRefusal(reason: string, address: string): void {
+    const further = this.#refusals.next();
+    if (further !== null) this.logger.warn("refused", { reason, address, ...further });
+  }
+
   #refusal(address: string, files: number): string | null {
     const { maxConnections, maxConnectionsPerAddress, maxFiles } = this.limits;
     if (this.#state !== "serving") return "the server is stopping";
     if (this.connections.size >= maxConnections) {
       return `${maxConnections} connections are all that this server takes (max_connections)`;
     }
-    if (this.#files + this.#arrivals.files + files > maxFiles) {
-      return "the server's open-file limit allows no more connections; its log names the limit";
-    }
+    if (this.#files + files > maxFiles) return NO_FILES;
     const fromThere = this.#perAddress.get(address) ?? 0;
     if (maxConnectionsPerAddress > 0 && fromThere >= maxConnectionsPerAddress) {
       return `${maxConnectionsPerAddress} connections are all that one address may have ` +
@@ -229,7 +247,7 @@ export class Server implements ConnectionHost {
     if (left === 0) this.#perAddress.delete(address);
     else this.#perAddress.set(address, left);
     for (const acceptor of this.#acceptors) acceptor.roomAgain();
-    if (this.connections.size === 0) this.#onIdle?.();
+    this.#onIdle?.();
   }
 
   /** Bytes that clients took. */
@@ -280,6 +298,20 @@ export class Server implements ConnectionHost {
     await leaveSlowly(this.connections, durationMs, signal);
   }
 
+  /** Resolves when nobody is left, and nothing is on its way to anybody, or after `ms`. */
+  #untilAllLeft(ms: number): Promise<void> {
+    const hasLeft = () => this.connections.size === 0 && this.#ways.size === 0;
+    if (hasLeft()) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#onIdle = () => {
+        if (!hasLeft()) return;
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
   /**
    * Takes no new connections, tells the present ones, delivers what is queued, and closes them;
    * what is left after `drainTimeoutMs` is closed at once. Resolves to the number of those.
@@ -288,15 +320,7 @@ export class Server implements ConnectionHost {
     this.#state = "stopping";
     await this.#closeDoors();
     for (const connection of this.connections) connection.sayGoodbye(SHUTTING_DOWN);
-    if (this.connections.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, drainTimeoutMs);
-        this.#onIdle = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    await this.#untilAllLeft(drainTimeoutMs);
     const left = this.connections.size;
     for (const connection of [...this.connections]) connection.close("shutting-down");
     this.wheel.stop();
