@@ -166,7 +166,7 @@ export class Pushd {
     log.info(`clients: ${hostAndPort(hostname, port)}, at most ${count} connections (${why})`);
     const tls = this.doors.tls?.listener.addr;
     if (tls !== undefined && this.doors.certificate !== null) {
-      log.info(`clients over TLS: ${hostAndPort(tls.hostname, tls.port)}`);
+      log.info(`clients over TLS: ${hostAndPort(tls.hostname, tls.port)}, each takes three files`);
       tellCertificate(this.doors.certificate);
     }
     log.info(historyLine(config, this.storage));

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Authority, opensslRequirement, sClient } from "./certificates.ts";
 import { Client, errorLine, type Pushd, runPushd, startPushd } from "./harness.ts";
+import { Process, processReason } from "./process.ts";
 
 const PUBLISHED = /^PUBLISHED (\d{16})$/;
 const { ignore, reason } = opensslRequirement;
@@ -195,6 +196,59 @@ test("who sends half a handshake, none or nonsense is closed in time, others are
   await client.ask("ping", "PONG");
   assert.equal((await pushd.stat()).stats.connections, 1);
   assert.doesNotMatch(pushd.log(), /WARN|ERROR/);
+});
+
+test("a slow reader gets everything before the end, also at a stop", async () => {
+  await using authority = await Authority.create();
+  const { pushd, tlsPort } = await startTls(await authority.issue("one"));
+  await using _ = pushd;
+  using publisher = await Client.connect(pushd.port);
+  const text = "m".repeat(60_000);
+  for (let i = 0; i < 60; i++) await publisher.ask(`pub c ${text}`, PUBLISHED);
+  const caCerts = [await authority.pem()];
+  const readSlowly = async (requests: string): Promise<string> => {
+    using conn = await Deno.connectTls({ hostname: "localhost", port: tlsPort, caCerts });
+    await conn.write(new TextEncoder().encode(requests));
+    const buffer = new Uint8Array(64 * 1024);
+    const decoder = new TextDecoder();
+    let read = "";
+    for (let count; (count = await conn.read(buffer)) !== null;) {
+      read += decoder.decode(buffer.subarray(0, count), { stream: true });
+      // What is under test: about 3 MB/s, longer than a closed connection lingers.
+      await new Promise((resolve) => setTimeout(resolve, 15));
+      if (read.length > 100_000 && requests.startsWith("sub") && !isStopping) {
+        isStopping = true;
+        pushd.signal("SIGTERM");
+      }
+    }
+    return read;
+  };
+  let isStopping = false;
+  const quit = await readSlowly("his c 0\nhis c 0\nquit\n");
+  assert.match(quit, /\r\nBYE\r\n$/);
+  assert.equal(quit.match(/HISTORY c /g)?.length, 2);
+  const stopped = await readSlowly("sub c 0\n");
+  assert.match(stopped, /\r\nERROR shutting-down .*\r\n$/);
+  assert.deepEqual(await pushd.ended(), { code: 0, signal: null });
+});
+
+test(`who leaves in the middle of the handshake leaves no file behind${processReason}`, async () => {
+  if (processReason !== "") return;
+  await using authority = await Authority.create();
+  const { pushd, tlsPort } = await startTls(await authority.issue("one"));
+  await using _ = pushd;
+  (await connectTls(tlsPort, authority)).close();
+  await pushd.untilStat("connections", 0);
+  const server = new Process(pushd.pid);
+  await server.untilSockets(0, 100);
+  const before = server.fileCount("sockets");
+  const half = Uint8Array.of(0x16, 3, 1, 2, 0, 1);
+  for (let i = 0; i < 300; i++) {
+    using conn = await Deno.connect({ hostname: "127.0.0.1", port: tlsPort });
+    if (i % 3 > 0) await conn.write(half);
+    if (i % 3 === 1) await conn.closeWrite();
+  }
+  await server.untilSockets(0, before);
 });
 
 test("need-auth and limits hold there, too", async () => {
