@@ -374,6 +374,24 @@ export function historyStoreContract(
     assert.deepEqual(await readAll(store, "app", "ch"), kept("a", lines.slice(29)));
   });
 
+  test("prune per channel: more are kept than before, and then fewer again", async (store) => {
+    await store.open();
+    const lines = Array.from({ length: 8 }, (_, i) => ({ ts: T + i, text: `m${i}` }));
+    await store.append([block("app", "ch", "a", lines.slice(0, 4))]);
+    await pruneAll(store, { beforeTs: 0, keepPerChannel: 2 });
+    await store.append([block("app", "ch", "a", lines.slice(4))]);
+    assert.deepEqual(await pruneAll(store, { beforeTs: 0, keepPerChannel: 9 }), new Map());
+    const pruned = await pruneAll(store, { beforeTs: 0, keepPerChannel: 5 });
+    assert.deepEqual(pruned, new Map([[key("app", "ch"), T + 2]]));
+    assert.deepEqual((await readAll(store, "app", "ch")).map(({ text }) => text), [
+      "m3",
+      "m4",
+      "m5",
+      "m6",
+      "m7",
+    ]);
+  });
+
   test("prune with nothing to delete", async (store) => {
     assert.deepEqual(await pruneAll(store, { beforeTs: 0, keepPerChannel: 0 }), new Map());
     assert.deepEqual(await pruneAll(store, { beforeTs: T, keepPerChannel: 1 }), new Map());

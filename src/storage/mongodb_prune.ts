@@ -76,6 +76,8 @@ export class Pruner {
       return undefined;
     }
     if (this.#checkedKeep !== 0 && keepPerChannel >= this.#checkedKeep) {
+      // Those that are looked at now may be left with so many.
+      this.#checkedKeep = keepPerChannel;
       return { phase: "touched", rest: [...this.#touched.values()] };
     }
     this.#forgetAll();
