@@ -42,6 +42,12 @@ export class Doors {
     if (tls !== null) spawn("serv.accept", () => server.serve(tls.listener, tls.terminator));
   }
 
+  /** Whether it is not the one that the TLS door serves with. */
+  isAnother(certificate: Certificate): boolean {
+    const { certificate: present } = this;
+    return certificate.cert !== present?.cert || certificate.key !== present.key;
+  }
+
   /** Serves those who come from now on with another certificate. */
   renew(certificate: Certificate): void {
     this.certificate = certificate;
@@ -62,7 +68,7 @@ export class Doors {
 }
 
 /** Whether there is a door that needs a certificate. */
-function needsCertificate(config: Config): boolean {
+export function needsCertificate(config: Config): boolean {
   return config.tls_listen_addr !== null;
 }
 

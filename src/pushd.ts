@@ -55,6 +55,7 @@ export class Pushd {
   #isDraining = false;
   #hasLeft = false;
   #startedMs = performance.now();
+  #stats: StatsServer | null = null;
 
   private constructor(
     config: Config,
@@ -67,8 +68,6 @@ export class Pushd {
   ) {
     this.#config = config;
   }
-
-  #stats: StatsServer | null = null;
 
   /** Opens every door, then starts to serve. Throws a {@link StartError} with nothing left open. */
   static async start(config: Config): Promise<Pushd> {
@@ -106,7 +105,7 @@ export class Pushd {
     const retention = createRetention(config, engine, storage);
     const pushd = new Pushd(config, node, doors, server, storage, retention, files);
     try {
-      await pushd.#openStats();
+      pushd.#openStats();
     } catch (error) {
       doors.abandon();
       await storage?.queue.close(0);
@@ -124,7 +123,7 @@ export class Pushd {
     return this.#config;
   }
 
-  async #openStats(): Promise<void> {
+  #openStats(): void {
     const addr = this.#config.stats_listen_addr;
     if (addr === null) return;
     const { hostname, port } = addr;
@@ -151,7 +150,7 @@ export class Pushd {
       },
     });
     try {
-      this.#stats = await startStatsServer({ hostname, port, app });
+      this.#stats = startStatsServer({ hostname, port, app });
     } catch (error) {
       throw listenError("stats_listen_addr", addr, error);
     }
@@ -204,7 +203,7 @@ export class Pushd {
     this.storage?.queue.setLimits(commitLimits(config));
     this.retention?.setLimits(retentionLimits(config));
     if (this.server.proxies !== null) this.server.proxies = trustedProxies(config);
-    if (certificate !== null && certificate.cert + certificate.key !== this.#pem) {
+    if (certificate !== null && this.doors.isAnother(certificate)) {
       this.doors.renew(certificate);
       tellCertificate(certificate);
     }
@@ -213,12 +212,6 @@ export class Pushd {
     const ids = new Set(config.apps.map(({ id }) => id));
     const gone = new Set(before.apps.map(({ id }) => id).filter((id) => !ids.has(id)));
     if (gone.size > 0) await this.server.closeApps(gone);
-  }
-
-  /** What the TLS door serves with. */
-  get #pem(): string | null {
-    const { certificate } = this.doors;
-    return certificate === null ? null : certificate.cert + certificate.key;
   }
 
   /**

@@ -8,7 +8,7 @@ import { type Change, describeChanges, planReload } from "./config/reload.ts";
 import { getLogger } from "./core/logger.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { spawn } from "./core/spawn.ts";
-import { readTls } from "./doors.ts";
+import { needsCertificate, readTls } from "./doors.ts";
 import type { Pushd } from "./pushd.ts";
 import { StartError } from "./start_error.ts";
 
@@ -71,7 +71,7 @@ export class Reloader {
   /** The files whose change is a reason to reload. */
   get #files(): string[] {
     const files = [this.#path ?? DEFAULT_PATH];
-    if (this.#config !== null && this.#config.tls_listen_addr !== null) {
+    if (this.#config !== null && needsCertificate(this.#config)) {
       files.push(this.#config.tls_cert, this.#config.tls_key);
     }
     return files;
@@ -129,7 +129,7 @@ export class Reloader {
     }
     this.#path = loaded.path;
     this.#warn([...loaded.warnings, ...plan.warnings]);
-    const isRenewed = certificate?.cert !== pushd.doors.certificate?.cert;
+    const isRenewed = certificate !== null && pushd.doors.isAnother(certificate);
     await pushd.apply(plan.config, certificate);
     pushd.reloads.ok++;
     log.info("configuration reloaded: {changes}", {

@@ -1,5 +1,7 @@
 // Notices that files have changed, by looking at them again and again.
 
+import { pause } from "../core/pause.ts";
+
 /** Time between two looks, ms. */
 const INTERVAL_MS = 500;
 
@@ -136,18 +138,4 @@ function lookSync(path: string): Look {
 function lookOf({ dev, ino, size, mtime, ctime }: Deno.FileInfo): Look {
   if (size === 0) return "empty";
   return `inode ${[dev, ino, size, mtime?.getTime(), ctime?.getTime()].join(" ")}`;
-}
-
-/** Waits; false, at once, when `signal` is aborted. */
-function pause(ms: number, signal: AbortSignal): Promise<boolean> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve(!signal.aborted);
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
 }

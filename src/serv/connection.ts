@@ -14,7 +14,7 @@ import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
 import { HeldReplies, type HeldRepliesOwner } from "./held_replies.ts";
 import { holdBack, type ReadBudget } from "./pace.ts";
 import { type RequestHost, Requests } from "./requests.ts";
-import type { Socket } from "./socket.ts";
+import { closeQuietly, type Socket } from "./socket.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
 /** A silent connection waits for its next bytes in a buffer of this size. */
@@ -443,11 +443,7 @@ export class Connection
     this.#host.wheel.cancel(this);
     this.writer.close();
     this.wake();
-    try {
-      this.#conn.close();
-    } catch {
-      // Already closed by the runtime, after an error on the socket.
-    }
+    closeQuietly(this.#conn);
     this.#host.onClosed(this, reason);
   }
 

@@ -1,5 +1,6 @@
 // How the server parts from its clients: what it says last, and how it leaves without a rush.
 
+import { pause } from "../core/pause.ts";
 import { nextTurn } from "../core/turn.ts";
 import type { ErrorCode } from "../proto/errors.ts";
 import type { CloseReason } from "./limits.ts";
@@ -67,16 +68,4 @@ export async function leaveSlowly(
     if (told < due(passedMs) || closed < due(passedMs - noticeMs)) await nextTurn();
     else await pause(STEP_MS, signal);
   }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-  });
 }

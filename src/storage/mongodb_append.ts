@@ -1,5 +1,6 @@
 // Writes messages to MongoDB, each once however often it is sent, and takes them back.
 
+import { pause } from "../core/pause.ts";
 import {
   type Document,
   Long,
@@ -87,23 +88,9 @@ async function insertAll(attempt: Attempt, docs: MessageDoc[]): Promise<void> {
     } catch (error) {
       if (signal.aborted || !isTransient(error) || leftMs() <= RETRY_PAUSE_MS) throw error;
     }
-    await pause(signal);
+    await pause(RETRY_PAUSE_MS, signal);
+    signal.throwIfAborted();
   }
-}
-
-/** A moment before the next try; rejects at once when the time for all of them is over. */
-function pause(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      clearTimeout(timer);
-      reject(signal.reason);
-    };
-    const timer = setTimeout(() => {
-      signal.removeEventListener("abort", onAbort);
-      resolve();
-    }, RETRY_PAUSE_MS);
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
 }
 
 /** One command. Not `insertMany`, which costs more and would hide how each document fared. */
