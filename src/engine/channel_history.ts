@@ -49,10 +49,14 @@ export interface Cursor {
   line: number;
 }
 
-/** A stretch of whole lines; the view is good until the next append. */
+/** A stretch of whole lines of one node; the view is good until the next append. */
 export interface Piece {
   lines: Uint8Array;
   count: number;
+  node: string;
+  /** The names of its block's publishers, and the number of the first line among them. */
+  froms: readonly (string | undefined)[] | null;
+  line: number;
 }
 
 /** Blocks up to this size take further batches; what is larger stands alone. */
@@ -358,10 +362,12 @@ export class ChannelHistory {
       end = within >= 0 ? start + within + 1 : bytes.indexOf(LF, start) + 1;
       count = countLines(bytes, start, end);
     }
+    const { line } = cursor;
     cursor.offset = end;
     cursor.line += count;
     cursor.seq += count;
-    return { lines: bytes.subarray(start, end), count };
+    const { node, froms } = block;
+    return { lines: bytes.subarray(start, end), count, node, froms, line };
   }
 
   /** The next message, decoded; moves the cursor behind it. Undefined at the end. */

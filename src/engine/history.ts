@@ -9,7 +9,7 @@ import { HistoryCache, type HistoryLimits } from "./history_cache.ts";
 import { PageReader } from "./page_reader.ts";
 import type { HistoryQueue, QueuedBlock } from "./ports/history_queue.ts";
 import type { HistoryStore, MessageRange } from "./ports/history_store.ts";
-import { Replay, type ReplayHost } from "./replay.ts";
+import { type CatchUp, Replay, type ReplayHost } from "./replay.ts";
 import { StoredHistory } from "./stored_history.ts";
 
 /** About how large a page of `his` may become, in bytes of JSON. */
@@ -197,7 +197,7 @@ export class History {
     host: ReplayHost,
     subscription: Subscription,
     app: App,
-    siblings: Set<Replay>,
+    siblings: Set<CatchUp>,
     afterTs: number,
   ): ReplayStart | Promise<ReplayStart> {
     const { channel } = subscription;
@@ -273,7 +273,7 @@ export class History {
 }
 
 /** Collects messages for one answer, within its bounds and never cut between two of one timestamp. */
-class HistoryJson {
+export class HistoryJson {
   #parts: string[] = [];
   #bytes = 0;
   #lastTs = 0;

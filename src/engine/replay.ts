@@ -27,13 +27,22 @@ export interface ReplayHost {
     | null;
 }
 
+/** Somebody who reads for a subscription until it turns live. */
+export interface CatchUp {
+  readonly subscription: Subscription;
+  /** Delivers as much as the subscriber has room for. Called when it has drained. */
+  pump(): void;
+  /** Ends it without turning live. Idempotent. */
+  stop(): void;
+}
+
 /**
  * Reads a channel's kept messages for one subscriber, under the same flow control as any other
  * output, and makes the subscription live once it has reached the newest (docs/protocol.md, "The
  * seam between history and live"). Nothing is buffered for it meanwhile: its place is a cursor in the
  * memory's messages, or before them a place in a page of the store.
  */
-export class Replay {
+export class Replay implements CatchUp {
   /** Timestamp behind which the next message is looked for, while the store is read. */
   #afterTs: number;
   /** The place in memory, once its messages reach back to where the replay is. */
@@ -50,7 +59,7 @@ export class Replay {
     readonly subscription: Subscription,
     afterTs: number,
     /** The replays of the same connection; this one is among them while it lasts. */
-    readonly siblings: Set<Replay>,
+    readonly siblings: Set<CatchUp>,
   ) {
     this.#afterTs = afterTs;
     subscription.channel.catchingUp++;

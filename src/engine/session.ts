@@ -4,7 +4,7 @@ import type { Form } from "../proto/encoder.ts";
 import type { App } from "./channel_table.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import type { Subscriber } from "./ports/subscriber.ts";
-import type { Replay } from "./replay.ts";
+import type { CatchUp } from "./replay.ts";
 
 /** State of one connection. The engine changes its subscriptions, the auth commands its identity. */
 export class Session {
@@ -18,7 +18,7 @@ export class Session {
   form: Form = "text";
   readonly subscriptions: Map<Channel, Subscription> = new Map();
   /** Replays that have not caught up yet. */
-  readonly replays: Set<Replay> = new Set();
+  readonly replays: Set<CatchUp> = new Set();
   closed = false;
 
   constructor(

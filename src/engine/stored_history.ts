@@ -11,6 +11,8 @@ import {
   type Block,
   type HistoryStore,
   type MessageRange,
+  type Page,
+  type ReadRequest,
   StoreError,
 } from "./ports/history_store.ts";
 import { type StoredPage, StorePages } from "./store_pages.ts";
@@ -43,6 +45,14 @@ export class StoredHistory {
    */
   page(app: string, channel: string, afterTs: number): Promise<StoredPage> {
     return this.#guard(() => this.#pages.read(app, channel, afterTs));
+  }
+
+  /**
+   * A page as the store has it when it is asked, read for nobody else: for a store to which other
+   * nodes append, too. Rejects with `storage-unavailable`.
+   */
+  read(request: ReadRequest): Promise<Page> {
+    return this.#guard(() => this.#store.read(request));
   }
 
   /** Number of stored messages with `afterTs < timestamp <= throughTs`. */

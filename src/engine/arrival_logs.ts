@@ -1,0 +1,247 @@
+// The arrival logs of all channels, within their bounds, in the order of their last use.
+
+import type { PooledBuffer } from "../core/buffer_pool.ts";
+import { ArrivalLog, type LogReader } from "./arrival_log.ts";
+import type { ArrivalSegment } from "./arrival_segment.ts";
+import type { Channel } from "./channel.ts";
+import { nextMoment } from "./moment.ts";
+import type { Router } from "./ports/router.ts";
+
+/** Bounds of the arrival logs. */
+export interface LogLimits {
+  /** Newest messages kept per channel; 0 keeps none. */
+  maxMessagesPerChannel: number;
+  /** Bytes over all channels, an estimate of their bookkeeping included. */
+  maxBytes: number;
+}
+
+/** What the logs ask of the engine. */
+export interface LogHost {
+  /** This node's name. */
+  readonly node: string;
+  /** The last timestamp given here, or told by a peer, microseconds. */
+  readonly lastTs: number;
+  /** Closes the channel's open batch, which appends it here. */
+  closeBatch(channel: Channel): void;
+  /** Whether every peer whose link is up knows that the channel is wanted. */
+  isWanted(channel: Channel): boolean;
+  /** An idle channel's log is kept no more: the channel itself may be forgotten. Not to be called back. */
+  onLogDropped(channel: Channel): void;
+}
+
+/** What is handed to a channel's subscribers at once; the owner of its lines is sealed. */
+export interface ArrivedBatch {
+  readonly lines: PooledBuffer;
+  readonly count: number;
+  readonly firstTs: number;
+  readonly lastTs: number;
+  readonly froms: readonly (string | undefined)[] | null;
+}
+
+/** What a log takes beside its entries, an estimate. */
+const LOG_OVERHEAD_BYTES = 1000;
+
+/**
+ * Over the bound in bytes the log that was used longest ago pays: that of a channel without followers
+ * is dropped, the others lose their oldest arrivals.
+ */
+export class ArrivalLogs {
+  /** Bytes in use, bookkeeping included. */
+  bytes = 0;
+
+  #limits: LogLimits;
+  #host: LogHost;
+  #router: Pick<Router, "watermarks" | "historyPeers">;
+  // Maps and sets keep the order of insertion: taken out and put in again is "last used".
+  #logs = new Map<Channel, ArrivalLog>();
+  /** Those of them without followers. */
+  #idle = new Set<Channel>();
+  /** A segment that began before this moment has ended. */
+  #interruptedAt = 0;
+
+  constructor(
+    limits: LogLimits,
+    host: LogHost,
+    router: Pick<Router, "watermarks" | "historyPeers">,
+  ) {
+    this.#limits = limits;
+    this.#host = host;
+    this.#router = router;
+  }
+
+  /** Whether the channel has one. */
+  has(channel: Channel): boolean {
+    return this.#logs.has(channel);
+  }
+
+  /** Adds what the channel's followers are given at this moment. Keeps an ownership of its own. */
+  append(channel: Channel, batch: ArrivedBatch, node: string): void {
+    if (channel.isIdle) return;
+    let log = this.#logs.get(channel);
+    this.#endInterrupted(log);
+    if (log === undefined || log.current === null || !log.current.takes(node)) {
+      // Before the peers know that it is wanted something would be missing.
+      if (!this.#host.isWanted(channel)) return this.#lapse(log);
+      log ??= this.#make(channel);
+      this.#begin(log, node, batch.firstTs - 1);
+    }
+    const before = log.bytes;
+    const { lines: buffer, count, firstTs, lastTs, froms } = batch;
+    const marks = this.#router.watermarks;
+    log.append(
+      { buffer, node, count, firstTs, lastTs, froms, marks },
+      this.#limits.maxMessagesPerChannel,
+    );
+    this.bytes += log.bytes - before;
+    if (log.waiting.size > 0) { for (const reader of [...log.waiting]) reader.pump(); }
+    if (this.bytes > this.#limits.maxBytes) this.#evict();
+  }
+
+  /**
+   * The channel's log, with a present segment: whatever arrives from now on is in it. The channel has
+   * followers, and the peers know that it is wanted.
+   */
+  open(channel: Channel): { log: ArrivalLog; current: ArrivalSegment } {
+    this.#host.closeBatch(channel);
+    let log = this.#logs.get(channel);
+    this.#endInterrupted(log);
+    log ??= this.#make(channel);
+    this.#touch(channel, log);
+    const current = log.current ?? this.#begin(log, this.#host.node, this.#host.lastTs);
+    return { log, current };
+  }
+
+  /** Whether what arrives for the channel now goes into this segment. */
+  isCurrent(channel: Channel, segment: ArrivalSegment): boolean {
+    const log = this.#logs.get(channel);
+    this.#endInterrupted(log);
+    return log !== undefined && log.current === segment;
+  }
+
+  /** `reader` is pumped when something arrives for the channel, until it waits no more. */
+  wait(channel: Channel, reader: LogReader): void {
+    this.#logs.get(channel)?.waiting.add(reader);
+  }
+
+  stopWaiting(channel: Channel, reader: LogReader): void {
+    this.#logs.get(channel)?.waiting.delete(reader);
+  }
+
+  #make(channel: Channel): ArrivalLog {
+    const log = new ArrivalLog(channel.prefix.length);
+    this.#logs.set(channel, log);
+    this.bytes += LOG_OVERHEAD_BYTES;
+    return log;
+  }
+
+  #touch(channel: Channel, log: ArrivalLog): void {
+    this.#logs.delete(channel);
+    this.#logs.set(channel, log);
+    this.#idle.delete(channel);
+    if (channel.isIdle) this.#idle.add(channel);
+  }
+
+  /** `node` is about to append something, all of which is later than `ts`. */
+  #begin(log: ArrivalLog, node: string, ts: number): ArrivalSegment {
+    const { node: own, lastTs } = this.#host;
+    const { watermarks, historyPeers } = this.#router;
+    const arrived = new Map(watermarks);
+    const complete = new Map<string, number>();
+    // No peer was told later than now that the channel is wanted, and whatever it said then has moved
+    // our clock past its own.
+    for (const peer of [...(log.current?.nodes ?? []), ...historyPeers.map(({ node }) => node)]) {
+      complete.set(peer, Math.max(lastTs, watermarks.get(peer) ?? 0));
+    }
+    if (node !== own) complete.set(node, Math.max(lastTs, watermarks.get(node) ?? 0, ts));
+    const ownTs = node === own ? ts : lastTs;
+    arrived.set(own, ownTs);
+    complete.set(own, ownTs);
+    const before = log.bytes;
+    const segment = log.begin({ arrived, complete });
+    this.bytes += log.bytes - before;
+    return segment;
+  }
+
+  /** The channel has lost its last follower. */
+  lapse(channel: Channel): void {
+    const log = this.#logs.get(channel);
+    if (log === undefined) return;
+    this.#lapse(log);
+    this.#touch(channel, log);
+    if (this.bytes > this.#limits.maxBytes) this.#evict();
+  }
+
+  #lapse(log: ArrivalLog | undefined): void {
+    if (log === undefined) return;
+    const before = log.bytes;
+    log.lapse();
+    this.bytes += log.bytes - before;
+  }
+
+  /**
+   * Something may be missing in what arrives: a peer has heard only now what is wanted here, or a link
+   * has lost messages.
+   */
+  interrupt(): void {
+    this.#interruptedAt = nextMoment();
+  }
+
+  #endInterrupted(log: ArrivalLog | undefined): void {
+    const bornAt = log?.current?.bornAt ?? Infinity;
+    if (bornAt < this.#interruptedAt) this.#lapse(log);
+  }
+
+  /** Messages of the channel that were accepted here, from `ts` on, have not been kept. */
+  takeBack(channel: Channel, ts: number): void {
+    this.#logs.get(channel)?.takeBack(this.#host.node, ts);
+  }
+
+  /** Messages up to `ts` of the channel are to be kept nowhere any more. */
+  prune(channel: Channel, ts: number): void {
+    const log = this.#logs.get(channel);
+    if (log === undefined) return;
+    const before = log.bytes;
+    log.prune(ts);
+    this.bytes += log.bytes - before;
+  }
+
+  /** Drops the channel's log: the channel is being forgotten. */
+  forget(channel: Channel): void {
+    const log = this.#logs.get(channel);
+    if (log === undefined) return;
+    this.bytes -= log.bytes + LOG_OVERHEAD_BYTES;
+    log.clear();
+    this.#logs.delete(channel);
+    this.#idle.delete(channel);
+  }
+
+  /** Takes new bounds. */
+  setLimits(limits: LogLimits): void {
+    this.#limits = limits;
+    for (const log of this.#logs.values()) {
+      const before = log.bytes;
+      log.trim(limits.maxMessagesPerChannel);
+      this.bytes += log.bytes - before;
+    }
+    this.#evict();
+  }
+
+  #evict(): void {
+    const { maxBytes } = this.#limits;
+    for (const channel of this.#idle) {
+      if (this.bytes <= maxBytes) return;
+      this.forget(channel);
+      this.#host.onLogDropped(channel);
+    }
+    // Each of the others once around; one that has given something is looked at last the next time.
+    for (let left = this.#logs.size; left > 0 && this.bytes > maxBytes; left--) {
+      const [next] = this.#logs;
+      const [channel, log] = next;
+      const before = log.bytes;
+      while (this.bytes - (before - log.bytes) > maxBytes && log.dropOldest());
+      this.bytes -= before - log.bytes;
+      this.#logs.delete(channel);
+      this.#logs.set(channel, log);
+    }
+  }
+}

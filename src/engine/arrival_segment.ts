@@ -1,0 +1,328 @@
+// A stretch of a channel's messages in the order in which they arrived here, without a gap.
+
+import type { PooledBuffer } from "../core/buffer_pool.ts";
+import { LF } from "../proto/bytes.ts";
+import { lineTimestamp } from "../proto/encoder.ts";
+import { nextMoment } from "./moment.ts";
+import { Vector } from "./vector.ts";
+
+/** Messages of one node that were handed to the subscribers together. */
+export interface Arrival {
+  /** Owner of the lines, sealed. */
+  readonly buffer: PooledBuffer;
+  readonly node: string;
+  readonly count: number;
+  readonly firstTs: number;
+  readonly lastTs: number;
+  /** The publishers' names, one place a line; null where none is known. */
+  readonly froms: readonly (string | undefined)[] | null;
+  /** What had arrived of each node, see `Router.watermarks`. */
+  readonly marks: ReadonlyMap<string, number>;
+}
+
+/** An arrival that is kept; what is taken back goes from its end. */
+interface Entry extends Arrival {
+  count: number;
+  /** Timestamp of its last line; 0 without any. */
+  lastTs: number;
+  /** Bytes of its lines. */
+  length: number;
+}
+
+/** Where a segment begins, by node. */
+export interface SegmentStart {
+  /** What had arrived here before it, microseconds. */
+  readonly arrived: ReadonlyMap<string, number>;
+  /**
+   * From here on nothing of the node is missing in the segment; up to here some may be, because the
+   * node did not know yet that it was wanted. Later than `arrived`, or the same. A node that is not
+   * among these must not be appended.
+   */
+  readonly complete: ReadonlyMap<string, number>;
+}
+
+/** A place between two lines of a segment. */
+export interface LogCursor {
+  readonly segment: ArrivalSegment;
+  /** Number of the entry, counted over the life of the segment, and the place in it. */
+  seq: number;
+  offset: number;
+  line: number;
+}
+
+/** Whole lines of one entry. */
+export interface LogPiece {
+  readonly node: string;
+  /** Good as long as the entry is kept. */
+  readonly lines: Uint8Array;
+  readonly count: number;
+  /** Timestamp of the last line. */
+  readonly lastTs: number;
+  /** The names of the entry's publishers, and the number of the piece's first line among them. */
+  readonly froms: readonly (string | undefined)[] | null;
+  readonly line: number;
+  /** The owner, where the piece is all of its bytes. */
+  readonly whole: PooledBuffer | null;
+}
+
+/** What an entry takes beside its bytes, an estimate. */
+const ENTRY_OVERHEAD_BYTES = 350;
+
+/**
+ * What arrived while the channel was wanted without a break. Each message of a node stands in it once
+ * and behind the earlier ones of the node; who has read it up to a line has got everything that had
+ * arrived by then.
+ */
+export class ArrivalSegment {
+  /** When it began. */
+  readonly bornAt: number = nextMoment();
+  /** Bytes that it occupies, bookkeeping included. */
+  bytes = 0;
+  /** Messages. */
+  count = 0;
+  /** Whether it is kept no more. */
+  isDropped = false;
+
+  #prefixLength: number;
+  /** Everything of a node up to here came before the oldest entry that is kept. */
+  #before: Map<string, number>;
+  #complete: ReadonlyMap<string, number>;
+  #entries: Entry[] = [];
+  /** Number of the first entry. */
+  #firstSeq = 0;
+
+  constructor(start: SegmentStart, prefixLength: number) {
+    this.#before = new Map(start.arrived);
+    this.#complete = start.complete;
+    this.#prefixLength = prefixLength;
+  }
+
+  /** Whether messages of the node belong into it. */
+  takes(node: string): boolean {
+    return this.#complete.has(node);
+  }
+
+  /** The nodes whose messages it takes. */
+  get nodes(): Iterable<string> {
+    return this.#complete.keys();
+  }
+
+  /** Adds what has arrived, and an ownership of its buffer. */
+  append(arrival: Arrival): void {
+    const { buffer } = arrival;
+    buffer.retain();
+    const entry: Entry = { ...arrival, length: buffer.view.length };
+    this.#entries.push(entry);
+    this.bytes += cost(entry);
+    this.count += entry.count;
+  }
+
+  /** Drops its oldest entry; false when there is none. */
+  dropOldest(): boolean {
+    const entry = this.#entries.shift();
+    if (entry === undefined) return false;
+    this.#firstSeq++;
+    this.bytes -= cost(entry);
+    this.count -= entry.count;
+    const { node, lastTs } = entry;
+    this.#before.set(node, Math.max(this.#before.get(node) ?? 0, lastTs));
+    entry.buffer.release();
+    return true;
+  }
+
+  /** Drops the oldest entries as far as all their messages are at `ts` or before. */
+  prune(ts: number): void {
+    while (this.#entries.length > 0 && this.#entries[0].lastTs <= ts) this.dropOldest();
+  }
+
+  /** Drops everything. */
+  drop(): void {
+    this.isDropped = true;
+    while (this.dropOldest());
+  }
+
+  /** Takes out the node's messages from `ts` on. */
+  takeBack(node: string, ts: number): void {
+    for (const entry of this.#entries) {
+      if (entry.node !== node || entry.lastTs < ts) continue;
+      let { offset, line } = { offset: 0, line: 0 };
+      let lastTs = 0;
+      while (line < entry.count) {
+        const lineTs = this.#tsAt(entry, offset);
+        if (lineTs >= ts) break;
+        lastTs = lineTs;
+        offset = entry.buffer.view.indexOf(LF, offset) + 1;
+        line++;
+      }
+      this.count -= entry.count - line;
+      entry.count = line;
+      entry.length = offset;
+      entry.lastTs = lastTs;
+    }
+  }
+
+  #tsAt(entry: Entry, offset: number): number {
+    return lineTimestamp(entry.buffer.view, offset, this.#prefixLength);
+  }
+
+  /** Messages of the node up to here have to be looked for elsewhere; undefined for an unknown node. */
+  limit(node: string): number | undefined {
+    const before = this.#before.get(node);
+    const complete = this.#complete.get(node);
+    if (before === undefined || complete === undefined) return before ?? complete;
+    return Math.max(before, complete);
+  }
+
+  /** {@link limit} of each node, as it is now. */
+  limits(): Map<string, number> {
+    const limits = new Map<string, number>();
+    for (const nodes of [this.#before.keys(), this.#complete.keys()]) {
+      for (const node of nodes) limits.set(node, this.limit(node) ?? 0);
+    }
+    return limits;
+  }
+
+  /** By node, everything up to here had arrived before its oldest entry, as it is now. */
+  before(): ReadonlyMap<string, number> {
+    return new Map(this.#before);
+  }
+
+  /**
+   * Whether everything behind `vector` stands in it, as far as it takes the node. Of the nodes in
+   * `ended` everything is known up to a moment after its begin.
+   */
+  covers(vector: Vector, ended: ReadonlySet<string> | null = null): boolean {
+    for (const [node, ts] of this.#before) if (vector.get(node) < ts) return false;
+    for (const [node, ts] of this.#complete) {
+      if (vector.get(node) < ts && !ended?.has(node)) return false;
+    }
+    return true;
+  }
+
+  /**
+   * The place behind the message with the timestamp `ts`, the first one of several, and what had
+   * arrived by then; `floor` stands for nodes that were not known. Messages that may have been read
+   * elsewhere than here, in another order, are not found.
+   */
+  find(ts: number, floor: number): { cursor: LogCursor; vector: Vector } | null {
+    for (const [i, entry] of this.#entries.entries()) {
+      if (ts < entry.firstTs || ts > entry.lastTs) continue;
+      if (ts <= (this.#complete.get(entry.node) ?? Infinity)) continue;
+      const place = this.#placeOf(entry, ts);
+      if (place === null) continue;
+      if (this.#mayHaveDropped(ts, entry.node)) return null;
+      const cursor = { segment: this, seq: this.#firstSeq + i, ...place };
+      return { cursor, vector: this.#vectorAt(i, ts, floor) };
+    }
+    return null;
+  }
+
+  /** Whether another node may have had a message at this very timestamp, which is here no more. */
+  #mayHaveDropped(ts: number, but: string): boolean {
+    for (const [node, limit] of this.limits()) if (node !== but && limit >= ts) return true;
+    return false;
+  }
+
+  #placeOf(entry: Entry, ts: number): { offset: number; line: number } | null {
+    let offset = 0;
+    for (let line = 0; line < entry.count; line++) {
+      const lineTs = this.#tsAt(entry, offset);
+      if (lineTs > ts) return null;
+      offset = entry.buffer.view.indexOf(LF, offset) + 1;
+      if (lineTs === ts) return { offset, line: line + 1 };
+    }
+    return null;
+  }
+
+  /** What had arrived when the entry `index` had, as far as its message at `ts`. */
+  #vectorAt(index: number, ts: number, floor: number): Vector {
+    const vector = new Vector(floor);
+    for (const [node, before] of this.#before) vector.raise(node, before);
+    for (let i = 0; i < index; i++) vector.raise(this.#entries[i].node, this.#entries[i].lastTs);
+    const { node, marks } = this.#entries[index];
+    for (const [other, mark] of marks) if (other !== node) vector.raise(other, mark);
+    vector.raise(node, ts);
+    return vector;
+  }
+
+  /** The place before its oldest line. */
+  start(): LogCursor {
+    return { segment: this, seq: this.#firstSeq, offset: 0, line: 0 };
+  }
+
+  /** Whether lines behind the cursor have been dropped since it was there. */
+  isLost(cursor: LogCursor): boolean {
+    return this.isDropped || cursor.seq < this.#firstSeq;
+  }
+
+  /**
+   * The next whole lines behind `vector`, at most `maxBytes` of them but at least one; moves the cursor
+   * behind them. Undefined at the end. The cursor must not be lost.
+   */
+  next(cursor: LogCursor, vector: Vector, maxBytes: number): LogPiece | undefined {
+    while (true) {
+      const entry = this.#entries[cursor.seq - this.#firstSeq];
+      if (entry === undefined) return undefined;
+      this.#pass(entry, cursor, vector);
+      if (cursor.line < entry.count) return this.#take(entry, cursor, maxBytes);
+      cursor.seq++;
+      cursor.offset = 0;
+      cursor.line = 0;
+    }
+  }
+
+  /** Moves the cursor over the entry's lines that lie before `vector`. */
+  #pass(entry: Entry, cursor: LogCursor, vector: Vector): void {
+    const ts = vector.get(entry.node);
+    if (entry.lastTs <= ts) {
+      cursor.line = entry.count;
+      return;
+    }
+    while (cursor.line < entry.count && this.#tsAt(entry, cursor.offset) <= ts) {
+      cursor.offset = entry.buffer.view.indexOf(LF, cursor.offset) + 1;
+      cursor.line++;
+    }
+  }
+
+  #take(entry: Entry, cursor: LogCursor, maxBytes: number): LogPiece {
+    const { view } = entry.buffer;
+    const { offset, line } = cursor;
+    let end = entry.length;
+    let count = entry.count - line;
+    if (end - offset > maxBytes) {
+      end = view.indexOf(LF, offset) + 1;
+      count = 1;
+      while (line + count < entry.count) {
+        const next = view.indexOf(LF, end) + 1;
+        if (next - offset > maxBytes) break;
+        end = next;
+        count++;
+      }
+    }
+    cursor.offset = end;
+    cursor.line += count;
+    const lines = view.subarray(offset, end);
+    const { node, froms } = entry;
+    const lastTs = this.#tsAt(entry, offset + lines.lastIndexOf(LF, lines.length - 2) + 1);
+    const whole = lines.length === view.length ? entry.buffer : null;
+    return { node, lines, count, lastTs, froms, line, whole };
+  }
+
+  /** Number of messages from the cursor on that lie behind `vector`. */
+  countFrom(cursor: LogCursor, vector: Vector): number {
+    let count = 0;
+    const at = { ...cursor };
+    for (let i = Math.max(0, at.seq - this.#firstSeq); i < this.#entries.length; i++) {
+      const entry = this.#entries[i];
+      this.#pass(entry, at, vector);
+      count += Math.max(0, entry.count - at.line);
+      at.offset = 0;
+      at.line = 0;
+    }
+    return count;
+  }
+}
+
+function cost(entry: Entry): number {
+  return entry.buffer.bytes.length + ENTRY_OVERHEAD_BYTES;
+}

@@ -1,0 +1,224 @@
+// The history of a cluster, as one of its nodes sees it: `his`, `sub … <timestamp>`, and its own part for peers.
+
+import { LogRate } from "../core/log_rate.ts";
+import { getLogger } from "../core/logger.ts";
+import { nextTurn } from "../core/turn.ts";
+import { LF } from "../proto/bytes.ts";
+import { lineText, lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
+import type { ArrivalLog } from "./arrival_log.ts";
+import type { LogHost, LogLimits } from "./arrival_logs.ts";
+import { ArrivalLogs } from "./arrival_logs.ts";
+import type { LogCursor } from "./arrival_segment.ts";
+import type { Subscription } from "./channel.ts";
+import { ClusterReplay, type ClusterReplayHost, type ReplayParts } from "./cluster_replay.ts";
+import { ClusterSources } from "./cluster_sources.ts";
+import { HistoryJson, type HistoryPage, type HistoryRequest, type ReplayStart } from "./history.ts";
+import { KeptHistory, type KeptHost, type KeptParts } from "./kept.ts";
+import { Merge, type MergedPiece } from "./merged_history.ts";
+import { nextMoment } from "./moment.ts";
+import type { KeptPage, KeptRequest, Router } from "./ports/router.ts";
+import type { CatchUp } from "./replay.ts";
+import { Vector } from "./vector.ts";
+
+/** A peer's part of the history is missed in the log so often at most, ms. */
+const LOG_PERIOD_MS = 10_000;
+/** Pieces of a merged page that are decoded at once. */
+const PIECE_BYTES = 64 * 1024;
+
+const log = getLogger("engine");
+
+/** What is asked of the router. */
+export type HistoryRouter = Pick<
+  Router,
+  "watermarks" | "historyPeers" | "missingPeers" | "maxSkewMicros"
+>;
+
+/** What the history of a cluster asks of the engine. */
+export interface ClusterHost extends LogHost, KeptHost, ClusterReplayHost {}
+
+/** Settings of a {@link ClusterHistory}. */
+export interface ClusterHistoryOptions {
+  readonly host: ClusterHost;
+  readonly router: HistoryRouter;
+  /** What this node keeps in memory and in its store. */
+  readonly parts: KeptParts;
+  /** Bounds of the arrival logs. */
+  readonly limits: LogLimits;
+}
+
+/** Reads what all nodes keep, and remembers in which order messages arrived here. */
+export class ClusterHistory {
+  /** To be told of whatever the channels' followers are given. */
+  readonly logs: ArrivalLogs;
+
+  #router: HistoryRouter;
+  #kept: KeptHistory;
+  #sources: ClusterSources;
+  #replays: ReplayParts;
+  #logRate = new LogRate(LOG_PERIOD_MS);
+
+  constructor({ host, router, parts, limits }: ClusterHistoryOptions) {
+    this.#router = router;
+    this.logs = new ArrivalLogs(limits, host, router);
+    this.#kept = new KeptHistory(host, parts);
+    this.#sources = new ClusterSources({
+      node: host.node,
+      kept: this.#kept,
+      shared: parts.isShared ? parts.stored : null,
+      router,
+    });
+    this.#replays = { host, logs: this.logs, sources: this.#sources, router };
+  }
+
+  /** Answers a peer: see `RouterHost.kept`. */
+  kept(request: KeptRequest): Promise<KeptPage> {
+    return this.#kept.read(request);
+  }
+
+  /** Messages were deleted, or have failed: pages that were read before are no longer true. */
+  forgetRead(): void {
+    this.#sources.forget();
+  }
+
+  /** `his`, from all nodes. Rejects with `storage-unavailable` where this node's store does not answer. */
+  async read(request: HistoryRequest): Promise<HistoryPage> {
+    const { app, name, bytes, fromTs } = request;
+    const prefixLength = prefixLengthOf(bytes);
+    const afterTs = Math.max(0, fromTs - 1);
+    const vector = new Vector(afterTs);
+    const { feeds, failed, isPartial } = await this.#sources.open({
+      app: app.id,
+      channel: name,
+      prefixLength,
+      vector,
+      // Whatever was accepted before the request has to be in the answer.
+      notBefore: nextMoment(),
+      sureOf: () => 0,
+      needs: () => true,
+    });
+    const missing = new Set([...failed, ...this.#missing(afterTs)]);
+    const merge = new Merge(feeds, vector);
+    const page = new HistoryJson(request);
+    const noLimit = () => Infinity;
+    while (true) {
+      const piece = merge.next(noLimit, PIECE_BYTES);
+      if (piece === "end") break;
+      if (piece !== "more") {
+        if (!addTo(page, piece, name, prefixLength)) break;
+        continue;
+      }
+      for (const node of await merge.fill(noLimit)) {
+        missing.add(node);
+        merge.drop(node);
+      }
+      // A large answer is made of many pages; others have their turn between them.
+      await nextTurn();
+    }
+    this.#logMissing(missing);
+    return page.finish(isPartial || missing.size > 0);
+  }
+
+  /** Peers whose part cannot be had; with the store of all it can. */
+  #missing(afterTs: number): readonly string[] {
+    return this.#sources.isShared ? [] : this.#router.missingPeers(afterTs);
+  }
+
+  #logMissing(nodes: Iterable<string>): void {
+    const peers = [...nodes].join(", ");
+    if (peers === "") return;
+    const more = this.#logRate.next();
+    if (more !== null) {
+      log.warn("a history was read without the part of some peers", {
+        peers,
+        ...more,
+      });
+    }
+  }
+
+  /**
+   * Begins to catch up from `afterTs` on, for a subscription whose channel has no open batch and is
+   * known to the peers as wanted; at once where the arrival log has all that is missed. Rejects with
+   * `storage-unavailable`, and the replay is over.
+   */
+  begin(
+    subscription: Subscription,
+    siblings: Set<CatchUp>,
+    afterTs: number,
+  ): ReplayStart | Promise<ReplayStart> {
+    const { channel } = subscription;
+    const replay = new ClusterReplay(this.#replays, subscription, siblings);
+    const { log: arrivals, current } = this.logs.open(channel);
+    const floor = Math.max(0, afterTs - this.#router.maxSkewMicros);
+    const found = afterTs === 0 ? null : arrivals.find(afterTs, floor);
+    const vector = found?.vector ?? new Vector(floor);
+    const missing = this.#router.missingPeers(vector.min);
+    // What a peer that is away had put into the store of all may not have arrived here.
+    const isComplete = !this.#sources.isShared || missing.length === 0;
+    const cursor = found?.cursor ?? current.start();
+    if (isComplete && cursor.segment === current && current.covers(vector)) {
+      replay.beginAt(vector, cursor);
+      this.#logMissing(missing);
+      return {
+        count: current.countFrom(cursor, vector),
+        partial: missing.length > 0,
+        start: () => replay.start(),
+      };
+    }
+    return this.#beginInSources(replay, arrivals, vector, found?.cursor ?? null).catch((error) => {
+      replay.stop();
+      throw error;
+    });
+  }
+
+  async #beginInSources(
+    replay: ClusterReplay,
+    arrivals: ArrivalLog,
+    vector: Vector,
+    cursor: LogCursor | null,
+  ): Promise<ReplayStart> {
+    const { channel } = replay.subscription;
+    const before = arrivals.current?.before() ?? new Map<string, number>();
+    const { feeds, failed, isPartial } = await this.#sources.open({
+      app: channel.app.id,
+      channel: channel.name,
+      prefixLength: channel.prefix.length,
+      vector,
+      notBefore: arrivals.current?.bornAt ?? nextMoment(),
+      sureOf: (node) => before.get(node) ?? 0,
+      needs: () => true,
+    });
+    this.#replays.host.closeBatch(channel);
+    const away = this.#router.missingPeers(vector.min);
+    const unheard = new Set([...failed, ...(this.#sources.isShared ? [] : away)]);
+    this.#logMissing(unheard);
+    const merge = new Merge(feeds, vector);
+    const { count, vector: reached, isWhole } = merge.look();
+    replay.beginWith(merge, cursor, { silent: failed, away });
+    return {
+      count: isWhole
+        ? count + arrivals.countBehind(reached)
+        : feeds.reduce((sum, feed) => sum + feed.count, 0),
+      partial: isPartial || unheard.size > 0,
+      start: () => replay.start(),
+    };
+  }
+}
+
+/** Adds the messages of a piece; false when the page is full. */
+function addTo(
+  page: HistoryJson,
+  piece: MergedPiece,
+  channel: string,
+  prefixLength: number,
+): boolean {
+  const { lines, line: first, block: { node, froms } } = piece;
+  let line = first;
+  for (let at = 0; at < lines.length; line++) {
+    const lf = lines.indexOf(LF, at);
+    const ts = lineTimestamp(lines, at, prefixLength);
+    const msg = lineText(lines, at, lf, prefixLength);
+    if (!page.add({ channel, ts, msg, from: froms?.[line], node })) return false;
+    at = lf + 1;
+  }
+  return true;
+}

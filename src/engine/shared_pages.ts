@@ -1,0 +1,175 @@
+// Pages of kept messages, read once for everybody who asks for nearly the same at about the same time.
+
+import { nextMoment } from "./moment.ts";
+import type { KeptPage } from "./ports/router.ts";
+
+/** So long a page is kept for those who ask next, ms. */
+const KEEP_MS = 1000;
+/** Bytes of pages that are kept. */
+const MAX_KEPT_BYTES = 16 * 1024 * 1024;
+
+/** A page, and what it was asked for. */
+export interface SharedPage extends KeptPage {
+  /** Messages behind this timestamp. */
+  readonly askedTs: number;
+  /** When it was asked for: its end was the end at that moment or later. */
+  readonly moment: number;
+}
+
+/** Which end of a source will do. */
+export interface WantedEnd {
+  /** One that was asked for at this moment, or later. */
+  readonly notBefore: number;
+  /** One behind which there is nothing up to this timestamp. */
+  readonly throughTs: number;
+}
+
+interface Kept {
+  readonly page: SharedPage;
+  readonly lastTs: number;
+  readonly bytes: number;
+  readonly keptMs: number;
+}
+
+interface UnderWay {
+  readonly askedTs: number;
+  readonly moment: number;
+  readonly page: Promise<SharedPage>;
+}
+
+/**
+ * Thousands of clients that come back at once ask a source for nearly the same messages. What it has
+ * said about a stretch of its messages stays true (but see {@link forget}); where it ended is true
+ * for who can get by another way what came since.
+ */
+export class SharedPages {
+  #maxBytes: number;
+  #now: () => number;
+  /** By source; in each, and among them, the one used longest ago first. */
+  #kept = new Map<string, Kept[]>();
+  #bytes = 0;
+  #underWay = new Map<string, UnderWay[]>();
+  /** Counts what made kept pages wrong. */
+  #epoch = 0;
+
+  /** `now`: the monotonic clock, ms. */
+  constructor(maxBytes: number = MAX_KEPT_BYTES, now: () => number = () => performance.now()) {
+    this.#maxBytes = maxBytes;
+    this.#now = now;
+  }
+
+  /**
+   * A page of the source `key` with its first messages behind `afterTs`; it may begin with earlier
+   * ones. Rejects as `load` does.
+   */
+  async read(
+    key: string,
+    afterTs: number,
+    end: WantedEnd,
+    load: (afterTs: number) => Promise<KeptPage>,
+  ): Promise<SharedPage> {
+    while (true) {
+      const kept = this.#find(key, afterTs, end);
+      if (kept !== undefined) return kept;
+      const under = this.#underWay.get(key)?.find((read) =>
+        read.moment >= end.notBefore && read.askedTs <= afterTs
+      );
+      if (under === undefined) return await this.#start(key, afterTs, load);
+      const page = await under.page;
+      const fitting = fit(page, lastTsOf(page), afterTs, end);
+      if (fitting !== undefined) return fitting;
+    }
+  }
+
+  #find(key: string, afterTs: number, end: WantedEnd): SharedPage | undefined {
+    const kept = this.#kept.get(key);
+    if (kept === undefined) return undefined;
+    const oldestMs = this.#now() - KEEP_MS;
+    for (const { page, lastTs, keptMs } of kept) {
+      if (keptMs < oldestMs) continue;
+      const fitting = fit(page, lastTs, afterTs, end);
+      if (fitting !== undefined) return fitting;
+    }
+    return undefined;
+  }
+
+  async #start(
+    key: string,
+    askedTs: number,
+    load: (afterTs: number) => Promise<KeptPage>,
+  ): Promise<SharedPage> {
+    const moment = nextMoment();
+    const epoch = this.#epoch;
+    const page = load(askedTs).then((page): SharedPage => ({ ...page, askedTs, moment }));
+    const read: UnderWay = { askedTs, moment, page };
+    const reads = this.#underWay.get(key);
+    if (reads === undefined) this.#underWay.set(key, [read]);
+    else reads.push(read);
+    try {
+      const loaded = await page;
+      if (epoch === this.#epoch) this.#keep(key, loaded);
+      return loaded;
+    } finally {
+      const left = this.#underWay.get(key)?.filter((other) => other !== read) ?? [];
+      if (left.length > 0) this.#underWay.set(key, left);
+      else this.#underWay.delete(key);
+    }
+  }
+
+  #keep(key: string, page: SharedPage): void {
+    const nowMs = this.#now();
+    this.#dropUntil(nowMs - KEEP_MS);
+    const bytes = page.blocks.reduce((sum, { lines }) => sum + lines.length, 0);
+    const kept = this.#kept.get(key) ?? [];
+    kept.push({ page, lastTs: lastTsOf(page), bytes, keptMs: nowMs });
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    this.#bytes += bytes;
+    while (this.#bytes > this.#maxBytes) this.#dropOldest();
+  }
+
+  #dropUntil(ms: number): void {
+    for (const [, [oldest]] of this.#kept) {
+      if (oldest.keptMs >= ms) return;
+      this.#dropOldest();
+    }
+  }
+
+  /** Drops the oldest page of the source that got its last one longest ago. */
+  #dropOldest(): void {
+    for (const [key, kept] of this.#kept) {
+      this.#bytes -= kept.shift()?.bytes ?? 0;
+      if (kept.length === 0) this.#kept.delete(key);
+      return;
+    }
+  }
+
+  /** Messages have been deleted: what was read before is no longer true. */
+  forget(): void {
+    this.#epoch++;
+    this.#kept.clear();
+    this.#underWay.clear();
+    this.#bytes = 0;
+  }
+}
+
+function lastTsOf({ blocks }: KeptPage): number {
+  return blocks.at(-1)?.lastTs ?? 0;
+}
+
+/** The page for somebody who asks for what lies behind `afterTs`; undefined where it does not say. */
+function fit(
+  page: SharedPage,
+  lastTs: number,
+  afterTs: number,
+  end: WantedEnd,
+): SharedPage | undefined {
+  if (page.askedTs > afterTs) return undefined;
+  // Whether something was deleted is said for the timestamp that was asked for; never for 0.
+  if (page.askedTs !== afterTs && (page.askedTs === 0 || page.isPartial)) return undefined;
+  const isEnd = page.isEnd && page.moment >= end.notBefore &&
+    page.throughTs >= end.throughTs;
+  if (isEnd && afterTs <= page.throughTs) return page;
+  if (afterTs >= lastTs) return undefined;
+  return isEnd || !page.isEnd ? page : { ...page, isEnd: false, throughTs: lastTs };
+}
