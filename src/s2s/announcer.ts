@@ -38,6 +38,8 @@ interface Wait {
   readonly version: number;
   readonly promise: Promise<void>;
   readonly resolve: () => void;
+  /** Ends it. */
+  readonly timer: ReturnType<typeof setTimeout>;
 }
 
 /** Settings of an {@link Announcer}. */
@@ -140,10 +142,11 @@ export class Announcer implements TurnTask {
     this.#filterSize = this.wanted * 2;
     this.#stale = 0;
     this.#filter = BloomFilter.for(this.#filterSize);
+    // Begun before anybody is told, who waits for it.
+    this.#fillFilter(this.#filter);
     for (const audience of this.#audience.values()) {
       if (audience.link.can("bloom")) this.#tellAll(audience);
     }
-    this.#fillFilter(this.#filter);
   }
 
   #filling: Promise<void> | null = null;
@@ -242,8 +245,8 @@ export class Announcer implements TurnTask {
     if (wait !== undefined) return wait.promise;
     let resolve = () => {};
     const promise = new Promise<void>((done) => resolve = done);
-    this.#waits.push({ version, promise, resolve });
-    setTimeout(() => this.#giveUp(version), ACK_WAIT_MS);
+    const timer = setTimeout(() => this.#giveUp(version), ACK_WAIT_MS);
+    this.#waits.push({ version, promise, resolve, timer });
     return promise;
   }
 
@@ -256,8 +259,9 @@ export class Announcer implements TurnTask {
 
   #settleWaits(): void {
     if (this.#waits.length === 0) return;
-    this.#waits = this.#waits.filter(({ version, resolve }) => {
+    this.#waits = this.#waits.filter(({ version, resolve, timer }) => {
       if (!this.#isKnown(version)) return true;
+      clearTimeout(timer);
       resolve();
       return false;
     });

@@ -1,0 +1,238 @@
+// What this node knows of one peer, beyond the life of a link: what it wants, and what is on its way.
+
+import type { RemoteBlock } from "../engine/ports/router.ts";
+import { lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
+import { decodeUtf8 } from "../proto/bytes.ts";
+import { checkName } from "../proto/names.ts";
+import { WireError } from "../proto/errors.ts";
+import { InterestKind } from "./announcer.ts";
+import { FrameBuilder, FrameError, FrameType, type PayloadReader } from "./frame.ts";
+import type { Hello } from "./hello.ts";
+import { FilteredInterest, FullInterest, type Interest, ListedInterest } from "./interest.ts";
+import type { Link } from "./link.ts";
+import { Outbox } from "./outbox.ts";
+import { Questions } from "./questions.ts";
+
+/** What a peer asks of the router. */
+export interface PeerHost {
+  /** How many more channels may be remembered by name. */
+  readonly channelRoom: number;
+  /** What the peer wants has changed. */
+  onInterest(peer: Peer): void;
+  /** The peer's list is longer than what is remembered: from now on it gets everything. */
+  onTooMuchInterest(peer: Peer): void;
+  /** A batch of the peer. */
+  onBatch(peer: Peer, block: RemoteBlock): void;
+  /** Messages of the peer were lost on the way to us, by its own bounds. */
+  onGap(peer: Peer, messages: number): void;
+}
+
+/** One other node. */
+export class Peer {
+  readonly outbox: Outbox;
+  readonly questions: Questions = new Questions();
+  /** The link; null while there is none. */
+  link: Link | null = null;
+  /** What it wants. Kept while a link is down, so that its messages are kept, too. */
+  interest: Interest = new ListedInterest();
+  /** Everything that it accepted up to this timestamp has arrived, microseconds. */
+  watermark = 0;
+  /** Its wall clock against ours, ms; undefined until it is known. */
+  skewMs: number | undefined = undefined;
+  /** Messages received from it. */
+  received = 0;
+  /** When it came up or went down, ms since the epoch. */
+  sinceMs: number = Date.now();
+
+  #host: PeerHost;
+  #next: Interest | null = null;
+  /** Number of the next message of this incarnation; -1 while nothing is known. */
+  #expectedSeq = -1;
+
+  constructor(public hello: Hello, maxBytes: number, host: PeerHost) {
+    this.outbox = new Outbox(maxBytes);
+    this.#host = host;
+  }
+
+  get id(): string {
+    return this.hello.id;
+  }
+
+  /** A link is up. What was kept for an earlier incarnation has nobody left who waits for it. */
+  linkUp(link: Link): void {
+    if (link.hello.incarnation !== this.hello.incarnation) {
+      this.outbox.clear();
+      this.interest = new ListedInterest();
+      this.#host.onInterest(this);
+      this.#expectedSeq = -1;
+      this.watermark = 0;
+    }
+    this.hello = link.hello;
+    this.link = link;
+    this.#next = null;
+    this.sinceMs = Date.now();
+    const frame = new FrameBuilder(FrameType.resume);
+    // Two numbers, since what is not known cannot be one.
+    link.queue(
+      frame.u8(this.#expectedSeq < 0 ? 0 : 1).u53(Math.max(0, this.#expectedSeq)).finish(),
+    );
+  }
+
+  /** The link is down; `reason` ends the questions. */
+  linkDown(reason: string): void {
+    this.link = null;
+    this.#next = null;
+    this.sinceMs = Date.now();
+    this.questions.failAll(reason);
+  }
+
+  /** `resume`: where the peer is in our messages. */
+  processResume(link: Link, payload: PayloadReader): void {
+    const knowsUs = payload.u8() === 1;
+    const seq = payload.u53();
+    if (!knowsUs) {
+      // It has never heard of us: what was kept was for another one of its lives.
+      this.outbox.clear();
+    } else if (!this.outbox.resume(seq)) {
+      throw new FrameError(`it says to have ${seq} messages, more than were ever sent`);
+    }
+    link.resumed();
+  }
+
+  /** `ack`: the peer has delivered everything before a number. */
+  processAck(payload: PayloadReader): void {
+    const seq = payload.u53();
+    if (!this.outbox.acknowledge(seq)) {
+      throw new FrameError(`it acknowledges ${seq} messages, more than were ever sent`);
+    }
+  }
+
+  /** `clock`: everything up to a timestamp stands before it. */
+  processClock(payload: PayloadReader): void {
+    this.watermark = Math.max(this.watermark, payload.u53());
+  }
+
+  /** `pub`: a batch, unless it was here before. */
+  processPub(link: Link, payload: PayloadReader): void {
+    const bytes = payload.left;
+    const seq = payload.u53();
+    const count = payload.u32();
+    const firstTs = payload.u53();
+    const lastTs = payload.u53();
+    const fromBytes = payload.u32();
+    const app = payload.name();
+    const channel = payload.nameBytes();
+    const froms = fromBytes === 0 ? null : readFroms(payload.bytes(fromBytes), count);
+    const lines = payload.rest();
+    checkBatch(channel, lines, count, firstTs, lastTs);
+    if (this.#expectedSeq >= 0 && seq < this.#expectedSeq) return;
+    if (this.#expectedSeq >= 0 && seq > this.#expectedSeq) {
+      this.#host.onGap(this, seq - this.#expectedSeq);
+    }
+    this.#expectedSeq = seq + count;
+    this.received += count;
+    this.#host.onBatch(this, { app, channel, node: this.id, lines, count, firstTs, lastTs, froms });
+    link.received(this.#expectedSeq, bytes);
+  }
+
+  /** Frames of the peer's interest. */
+  processInterest(link: Link, type: number, payload: PayloadReader): void {
+    if (type === FrameType.interestBegin) {
+      this.#next = payload.u8() === InterestKind.list
+        ? new ListedInterest()
+        : new FilteredInterest(payload.u53(), payload.u32());
+    } else if (type === FrameType.interestAdd) {
+      if (this.#next === null) throw new FrameError("channels of an interest that has not begun");
+      for (let left = payload.u32(); left > 0; left--) this.#add(this.#next, payload);
+    } else if (type === FrameType.interestBits) {
+      if (!(this.#next instanceof FilteredInterest)) throw new FrameError("bits of no filter");
+      this.#next.setBytes(payload.u32(), payload.rest());
+    } else if (type === FrameType.interestChange) {
+      this.#processChange(link, payload);
+    } else {
+      this.#processEnd(link, payload);
+    }
+  }
+
+  #add(interest: Interest, payload: PayloadReader): void {
+    const app = payload.name();
+    const channel = payload.name();
+    interest.add({ app, channel });
+    if (interest.size <= this.#host.channelRoom) return;
+    this.interest = new FullInterest();
+    if (this.#next !== null) this.#next = this.interest;
+    this.#host.onTooMuchInterest(this);
+  }
+
+  #processEnd(link: Link, payload: PayloadReader): void {
+    const version = payload.u53();
+    if (this.#next === null) throw new FrameError("the end of an interest that has not begun");
+    this.interest = this.#next;
+    this.#next = null;
+    this.#host.onInterest(this);
+    acknowledgeInterest(link, version);
+  }
+
+  /** A change is in force at once, and is known in full once the whole interest is. */
+  #processChange(link: Link, payload: PayloadReader): void {
+    const version = payload.u53();
+    const kind = payload.u8();
+    // While a new kind is on its way, its changes mean nothing to the present one.
+    const interests = new Set<Interest>();
+    if (this.#next !== null) interests.add(this.#next);
+    if (this.#next === null || kind === InterestKind.list) interests.add(this.interest);
+    for (let left = payload.u32(); left > 0; left--) {
+      const name = { app: payload.name(), channel: payload.name() };
+      for (const interest of interests) interest.remove(name);
+    }
+    for (let left = payload.u32(); left > 0; left--) {
+      if (kind === InterestKind.list) {
+        const name = { app: payload.name(), channel: payload.name() };
+        for (const interest of interests) interest.add(name);
+      } else {
+        const hash = { a: payload.u32() | 0, b: payload.u32() | 0 };
+        for (const interest of interests) interest.addHash(hash);
+      }
+    }
+    this.#host.onInterest(this);
+    if (this.#next === null) acknowledgeInterest(link, version);
+  }
+}
+
+function acknowledgeInterest(link: Link, version: number): void {
+  link.queue(new FrameBuilder(FrameType.interestAck).u53(version).finish());
+}
+
+function readFroms(bytes: Uint8Array, count: number): (string | undefined)[] {
+  let froms: unknown;
+  try {
+    froms = JSON.parse(decodeUtf8(bytes));
+  } catch (cause) {
+    throw new FrameError("a batch whose publishers cannot be read", { cause });
+  }
+  if (!Array.isArray(froms) || froms.length !== count) {
+    throw new FrameError("a batch with another number of publishers than messages");
+  }
+  return froms.map((from: unknown) => typeof from === "string" ? from : undefined);
+}
+
+/** Checks what would otherwise go to clients as it is. */
+function checkBatch(
+  channel: Uint8Array,
+  lines: Uint8Array,
+  count: number,
+  firstTs: number,
+  lastTs: number,
+): void {
+  try {
+    checkName(channel, 0, channel.length, "channel");
+  } catch (error) {
+    if (error instanceof WireError) throw new FrameError(`a batch: ${error.message}`);
+    throw error;
+  }
+  const prefixLength = prefixLengthOf(channel);
+  const isWhole = count > 0 && lines.length > prefixLength && lines[lines.length - 1] === 0x0a;
+  if (!isWhole || firstTs > lastTs || lineTimestamp(lines, 0, prefixLength) !== firstTs) {
+    throw new FrameError("a batch whose lines are not what it says");
+  }
+}
