@@ -265,6 +265,7 @@ export class ZooKeeperClient {
         if (performance.now() - this.#connectedMs >= STEADY_MS) this.#ring.reset();
       }
       this.#guard(() => onSocketClosed.call(manager, hadError));
+      this.#failAsked(this.#reason);
       this.#onClosed?.();
     };
   }
