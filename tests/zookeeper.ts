@@ -1,5 +1,6 @@
 // A ZooKeeper for tests: the real one of Debian's package, one server or an ensemble, on ports of its own.
 
+import { dirname } from "node:path";
 import { getAvailablePort } from "@std/net";
 import { PATIENCE_MS, within } from "./harness_within.ts";
 import { findTool, type Requirement } from "./require.ts";
@@ -82,7 +83,6 @@ export async function startEnsemble(
     addrs: servers.map(({ addr }) => addr),
     async [Symbol.asyncDispose]() {
       await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
-      await Deno.remove(folder, { recursive: true });
     },
   };
   try {
@@ -172,10 +172,14 @@ export class ZooKeeperServer implements AsyncDisposable {
     await Deno.remove(this.#folder, { recursive: true });
   }
 
+  /** Kills it, and removes its folder; the last one of an ensemble also the one that held them. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
     await Deno.remove(this.#folder, { recursive: true }).catch(() => {
       // It was wiped.
+    });
+    await Deno.remove(dirname(this.#folder)).catch(() => {
+      // Others are in it.
     });
   }
 
