@@ -154,6 +154,8 @@ export interface ClusterOptions {
   history?: Partial<HistoryLimits>;
   logs?: { maxMessagesPerChannel?: number; maxBytes?: number };
   maxSkewMicros?: number;
+  /** Whether the arrival logs are told of acknowledgements; so by default. */
+  tellsOfAcknowledgements?: boolean;
 }
 
 /** One node. */
@@ -442,6 +444,9 @@ export class TestRouter implements HistoryRouter {
           madeAt: this.self.all.now,
           arrive: () => {
             this.self.sawTimestamp(lastTs);
+            if (this.self.all.options.tellsOfAcknowledgements !== false) {
+              this.self.cluster.logs.acknowledged();
+            }
             waitsFor.delete(peer.node);
           },
         });

@@ -58,6 +58,8 @@ export class ArrivalLogs {
   #idle = new Set<Channel>();
   /** A segment that began before this moment has ended. */
   #interruptedAt = 0;
+  /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
+  #acknowledgedTs = -1;
 
   constructor(
     limits: LogLimits,
@@ -147,12 +149,13 @@ export class ArrivalLogs {
     const { watermarks, historyPeers } = this.#router;
     const arrived = new Map(watermarks);
     const complete = new Map<string, number>();
-    // No peer was told later than now that the channel is wanted, and whatever it said then has moved
-    // our clock past its own.
+    // No peer has acknowledged later that the channel is wanted, and what it said then has moved our
+    // clock past its own.
+    const sinceTs = this.#acknowledgedTs < 0 ? lastTs : this.#acknowledgedTs;
     for (const peer of [...(log.current?.nodes ?? []), ...historyPeers.map(({ node }) => node)]) {
-      complete.set(peer, Math.max(lastTs, watermarks.get(peer) ?? 0));
+      complete.set(peer, Math.max(sinceTs, watermarks.get(peer) ?? 0));
     }
-    if (node !== own) complete.set(node, Math.max(lastTs, watermarks.get(node) ?? 0, ts));
+    if (node !== own) complete.set(node, Math.max(sinceTs, watermarks.get(node) ?? 0, ts));
     const ownTs = node === own ? ts : lastTs;
     arrived.set(own, ownTs);
     complete.set(own, ownTs);
@@ -184,6 +187,15 @@ export class ArrivalLogs {
    */
   interrupt(): void {
     this.#interruptedAt = nextMoment();
+    if (this.#acknowledgedTs >= 0) this.#acknowledgedTs = this.#host.lastTs;
+  }
+
+  /**
+   * A peer has acknowledged that channels are wanted, and our clock is past what it said then. Where
+   * this is never called, the first messages of a log are not found in it.
+   */
+  acknowledged(): void {
+    this.#acknowledgedTs = this.#host.lastTs;
   }
 
   #endInterrupted(log: ArrivalLog | undefined): void {

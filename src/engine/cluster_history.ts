@@ -155,7 +155,8 @@ export class ClusterHistory {
     // What a peer that is away had put into the store of all may not have arrived here.
     const isComplete = !this.#sources.isShared || missing.length === 0;
     const cursor = found?.cursor ?? current.start();
-    if (isComplete && cursor.segment === current && current.covers(vector)) {
+    const isThere = found === null ? current.covers(vector) : found.cursor.segment === current;
+    if (isComplete && isThere) {
       replay.beginAt(vector, cursor);
       this.#logMissing(missing);
       return {
@@ -177,13 +178,14 @@ export class ClusterHistory {
     cursor: LogCursor | null,
   ): Promise<ReplayStart> {
     const { channel } = replay.subscription;
+    const since = arrivals.current?.bornAt ?? nextMoment();
     const before = arrivals.current?.before() ?? new Map<string, number>();
     const { feeds, failed, isPartial } = await this.#sources.open({
       app: channel.app.id,
       channel: channel.name,
       prefixLength: channel.prefix.length,
       vector,
-      notBefore: arrivals.current?.bornAt ?? nextMoment(),
+      notBefore: since,
       sureOf: (node) => before.get(node) ?? 0,
       needs: () => true,
     });
@@ -193,7 +195,7 @@ export class ClusterHistory {
     this.#logMissing(unheard);
     const merge = new Merge(feeds, vector);
     const { count, vector: reached, isWhole } = merge.look();
-    replay.beginWith(merge, cursor, { silent: failed, away });
+    replay.beginWith({ merge, since, cursor, silent: failed, away });
     return {
       count: isWhole
         ? count + arrivals.countBehind(reached)

@@ -1,14 +1,14 @@
 // The catching-up reader in a cluster: all nodes' messages for one subscription, until it turns live.
 
-import { buffers } from "../core/buffer_pool.ts";
 import { spawn } from "../core/spawn.ts";
 import { nextTurn } from "../core/turn.ts";
 import { WireError } from "../proto/errors.ts";
 import type { LogReader } from "./arrival_log.ts";
 import type { ArrivalLogs } from "./arrival_logs.ts";
-import type { ArrivalSegment, LogCursor, LogPiece } from "./arrival_segment.ts";
+import type { ArrivalSegment, LogCursor } from "./arrival_segment.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import type { ClusterSources } from "./cluster_sources.ts";
+import { Gathered } from "./gathered.ts";
 import { type LimitOf, Merge } from "./merged_history.ts";
 import { PeerError, type Router } from "./ports/router.ts";
 import type { CatchUp } from "./replay.ts";
@@ -16,6 +16,8 @@ import { Vector } from "./vector.ts";
 
 /** Messages go out in pieces of about this size. */
 const PIECE_BYTES = 64 * 1024;
+/** A batch of this size is not copied. */
+const MIN_SHARED_BYTES = 16 * 1024;
 /** Who did not answer is asked again after so long, ms. */
 const RETRY_MS = 1000;
 /** So long a peer that has answered before may be away, ms. */
@@ -39,6 +41,18 @@ export interface ReplayParts {
   readonly logs: ArrivalLogs;
   readonly sources: ClusterSources;
   readonly router: Pick<Router, "watermarks" | "historyPeers">;
+}
+
+/** What was found out for a replay that does not begin in the present segment. */
+export interface Opening {
+  /** The sources behind what the client has had. */
+  readonly merge: Merge;
+  /** Their ends are those of this moment, or later. */
+  readonly since: number;
+  readonly cursor: LogCursor | null;
+  /** Peers that did not answer, and those that cannot be asked. */
+  readonly silent: readonly string[];
+  readonly away: readonly string[];
 }
 
 /** A segment, and what lies before it. */
@@ -70,7 +84,7 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** A segment that began at this moment or before has been read to its end. */
   #passedAt = 0;
   /** Pages that were read for the count, before it was known what they are needed for. */
-  #opening: Merge | null = null;
+  #opening: Pick<Opening, "merge" | "since"> | null = null;
   #merge: Merge | null = null;
   #target: Target | null = null;
   /** The nodes that were read to their end while this segment was there. */
@@ -83,6 +97,8 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** Peers that did not answer at the begin, and those that could not be asked; nor are they later. */
   #silent: ReadonlySet<string> = new Set();
   #away: ReadonlySet<string> = new Set();
+  /** Whether the store of all has still to be asked for what those had accepted that are away. */
+  #looksForAway = false;
   /** Peers that have answered, and whose answers must not be missing from then on. */
   #answered = new Set<string>();
   #failingSinceMs = 0;
@@ -100,7 +116,7 @@ export class ClusterReplay implements CatchUp, LogReader {
     siblings.add(this);
   }
 
-  /** Begins at a place in a segment; the vector is changed. */
+  /** Begins at a place in a segment, behind which it has everything; the vector is changed. */
   beginAt(vector: Vector, cursor: LogCursor): void {
     this.#vector = vector;
     this.#cursor = cursor;
@@ -108,23 +124,16 @@ export class ClusterReplay implements CatchUp, LogReader {
   }
 
   /**
-   * Begins with pages that have been read already, or, where there is a cursor, at a place in a
-   * segment that does not have everything. Peers in `silent` did not answer, those in `away` cannot be
-   * asked.
+   * Begins with pages that have been read already, and, where there is one, at a place in a segment
+   * that does not have everything.
    */
-  beginWith(
-    merge: Merge,
-    cursor: LogCursor | null,
-    { silent, away }: { silent: readonly string[]; away: readonly string[] },
-  ): void {
-    this.#opening = merge;
+  beginWith({ merge, since, cursor, silent, away }: Opening): void {
     this.#vector = merge.vector;
-    if (cursor !== null) {
-      this.#passedAt = cursor.segment.bornAt - 1;
-      if (cursor.segment.covers(merge.vector)) this.#cursor = cursor;
-    }
+    this.#opening = { merge, since };
+    if (cursor !== null) this.beginAt(merge.vector, cursor);
     this.#silent = new Set(silent);
     this.#away = new Set(away);
+    this.#looksForAway = this.parts.sources.isShared && away.length > 0;
     for (const { node } of merge.feeds) if (node !== null) this.#answered.add(node);
   }
 
@@ -158,7 +167,7 @@ export class ClusterReplay implements CatchUp, LogReader {
     const { log, current } = this.parts.logs.open(channel);
     const { old } = log;
     const segment = old !== null && old.bornAt > this.#passedAt ? old : current;
-    if (this.#covers(segment)) {
+    if (this.#covers(segment) && !(segment === current && this.#looksForAway)) {
       this.#cursor = segment.start();
       return;
     }
@@ -171,9 +180,9 @@ export class ClusterReplay implements CatchUp, LogReader {
     this.#target = target;
     const opening = this.#opening;
     this.#opening = null;
-    if (opening !== null) opening.sureOf = sureOf(target);
-    if (opening !== null && opening.moment > segment.bornAt && !opening.isShort) {
-      this.#turnTo(opening, target);
+    if (opening !== null) opening.merge.sureOf = sureOf(target);
+    if (opening !== null && opening.since >= segment.bornAt && !opening.merge.isShort) {
+      this.#turnTo(opening.merge, target);
     } else {
       this.#read(async () => this.#turnTo(await this.#open(target), target));
     }
@@ -193,7 +202,7 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** Up to where the messages of a node are read before the target's segment. */
   #limitOf(target: Target, node: string): number {
     // What the store of all has of a peer that is away may not come in another way.
-    if (target.isCurrent && this.parts.sources.isShared && this.#away.has(node)) return Infinity;
+    if (target.isCurrent && this.#looksForAway && this.#away.has(node)) return Infinity;
     return target.limits.get(node) ?? (target.isCurrent ? Infinity : 0);
   }
 
@@ -227,18 +236,22 @@ export class ClusterReplay implements CatchUp, LogReader {
     const target = this.#target;
     if (target === null) throw new Error("a replay reads without knowing what for");
     const limitOf = (node: string) => this.#limitOf(target, node);
-    const piece = merge.next(limitOf, maxBytes);
-    if (piece === "more") {
+    const gathered = this.#gather();
+    let piece = merge.next(limitOf, maxBytes);
+    while (typeof piece !== "string") {
+      const { node, froms } = piece.block;
+      this.#early.set(node, piece.lastTs);
+      gathered.add({ ...piece, node, froms });
+      if (gathered.size >= maxBytes) break;
+      piece = merge.next(limitOf, maxBytes - gathered.size);
+    }
+    this.#deliver(gathered);
+    if (piece === "end") this.#finish(merge, target);
+    else if (piece === "more") {
       this.#read(async () => {
         const failed = await merge.fill(limitOf);
         if (failed.length > 0) throw new PeerError(`${failed.join(", ")} did not answer`);
       });
-    } else if (piece === "end") {
-      this.#finish(merge, target);
-    } else {
-      const { node, froms } = piece.block;
-      this.#early.set(node, piece.lastTs);
-      this.#deliver({ ...piece, node, froms, whole: null });
     }
   }
 
@@ -246,12 +259,13 @@ export class ClusterReplay implements CatchUp, LogReader {
   #finish(merge: Merge, { segment, limits, isCurrent }: Target): void {
     const asked = new Set(merge.feeds.map(({ node }) => node));
     const limitOf = (node: string) => limits.get(node) ?? (isCurrent ? Infinity : 0);
-    const nodes = merge.finish(limitOf, segment.bornAt);
+    const nodes = merge.finish(limitOf);
     // There is nobody who could be asked for the others: their part is missing, as was said.
     for (const [node, limit] of limits) {
       if (!asked.has(node) && node !== this.parts.host.node) this.#vector.raise(node, limit);
     }
     this.#ended = { segment, nodes };
+    if (isCurrent) this.#looksForAway = false;
     this.#merge = null;
     this.#target = null;
   }
@@ -259,18 +273,17 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** One step in the log; false when the replay is over, or waits. */
   #pumpLog(channel: Channel, cursor: LogCursor, maxBytes: number): boolean {
     const { segment } = cursor;
+    if (this.#looksForAway && this.parts.logs.isCurrent(channel, segment)) {
+      this.#cursor = null;
+      return true;
+    }
     if (segment.isLost(cursor)) {
       // What was dropped may be what this one has had.
       const goesOn = !segment.isDropped && this.#covers(segment);
       this.#cursor = goesOn ? segment.start() : null;
       return true;
     }
-    const piece = segment.next(cursor, this.#vector, maxBytes);
-    if (piece !== undefined) {
-      this.#vector.raise(piece.node, piece.lastTs);
-      this.#deliver(piece);
-      return true;
-    }
+    if (this.#deliverFrom(segment, cursor, maxBytes)) return true;
     if (channel.isOpen) {
       this.parts.host.closeBatch(channel);
       return true;
@@ -285,17 +298,39 @@ export class ClusterReplay implements CatchUp, LogReader {
     return false;
   }
 
-  #deliver({ node, lines, count, froms, line, whole }: LogPiece): void {
-    const { follower, channel } = this.subscription;
-    this.parts.host.countDelivered(count);
-    if (follower.form === "json") {
-      follower.subscriber.deliver(channel.encodeEvents(lines, froms, line, node));
-    } else if (whole !== null) {
-      whole.retain();
-      follower.subscriber.deliver(whole);
-    } else {
-      follower.subscriber.deliver(buffers.copyOf(lines));
+  /** Delivers about `maxBytes` from a segment; false at its end. */
+  #deliverFrom(segment: ArrivalSegment, cursor: LogCursor, maxBytes: number): boolean {
+    const { follower: { subscriber, form } } = this.subscription;
+    const gathered = this.#gather();
+    let size = 0;
+    while (size < maxBytes) {
+      const piece = segment.next(cursor, this.#vector, maxBytes - size);
+      if (piece === undefined) break;
+      this.#vector.raise(piece.node, piece.lastTs);
+      size += piece.lines.length;
+      if (form === "text" && piece.whole !== null && piece.lines.length >= MIN_SHARED_BYTES) {
+        this.#deliver(gathered);
+        this.parts.host.countDelivered(piece.count);
+        piece.whole.retain();
+        subscriber.deliver(piece.whole);
+      } else {
+        gathered.add(piece);
+        size = Math.max(size, gathered.size);
+      }
     }
+    this.#deliver(gathered);
+    return size > 0;
+  }
+
+  #gather(): Gathered {
+    const { follower, channel } = this.subscription;
+    return new Gathered(follower.form, channel.name, channel.prefix.length);
+  }
+
+  #deliver(gathered: Gathered): void {
+    if (gathered.count === 0) return;
+    this.parts.host.countDelivered(gathered.count);
+    this.subscription.follower.subscriber.deliver(gathered.take());
   }
 
   /**

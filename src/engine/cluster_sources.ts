@@ -43,7 +43,6 @@ export interface OpenedSources {
 
 /** What is not in the store of all yet, by node, and pages of it that were read after that was asked for. */
 interface Snapshot {
-  readonly moment: number;
   readonly unsettled: readonly { node: string; page: KeptPage }[];
   readonly failed: readonly string[];
   readonly pages: SharedPages;
@@ -139,12 +138,12 @@ export class ClusterSources {
       unsettled.some(({ node, page }) => page.throughTs < request.sureOf(node));
     let snapshot = await this.#snapshot(app, channel, notBefore);
     if (isShort(snapshot)) snapshot = await this.#snapshot(app, channel, nextMoment());
-    const { moment, unsettled, failed, pages } = snapshot;
+    const { unsettled, failed, pages } = snapshot;
     const feeds: Feed[] = [];
     for (const { node, page } of unsettled) {
       if (!request.needs(node)) continue;
       const feed = new Feed(node, prefixLength, vector.get(node), null);
-      feed.turnTo({ ...page, askedTs: 0, moment });
+      feed.turnTo(page);
       feeds.push(feed);
     }
     const firstTs = vector.min;
@@ -172,7 +171,7 @@ export class ClusterSources {
     const known = this.#snapshots.get(key);
     if (known !== undefined && known.moment >= notBefore) return known.made;
     const moment = nextMoment();
-    const made = this.#takeSnapshot(app, channel, moment);
+    const made = this.#takeSnapshot(app, channel);
     this.#snapshots.delete(key);
     this.#snapshots.set(key, { moment, madeMs: nowMs, made });
     const isShown = () => this.#snapshots.get(key)?.made === made;
@@ -184,7 +183,7 @@ export class ClusterSources {
     return made;
   }
 
-  async #takeSnapshot(app: string, channel: string, moment: number): Promise<Snapshot> {
+  async #takeSnapshot(app: string, channel: string): Promise<Snapshot> {
     const { node: own, kept, router } = this.#options;
     const request = { app, channel, afterTs: 0, which: "unsettled", ...PEER_PAGE } as const;
     const failed: string[] = [];
@@ -198,7 +197,7 @@ export class ClusterSources {
       }
     }));
     unsettled.push({ node: own, page: await kept.read(request) });
-    return { moment, unsettled, failed, pages: new SharedPages(SNAPSHOT_BYTES) };
+    return { unsettled, failed, pages: new SharedPages(SNAPSHOT_BYTES) };
   }
 }
 

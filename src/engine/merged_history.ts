@@ -2,8 +2,7 @@
 
 import { BlockReader } from "./block_reader.ts";
 import type { Block } from "./ports/history_store.ts";
-import { PeerError } from "./ports/router.ts";
-import type { SharedPage } from "./shared_pages.ts";
+import { type KeptPage, PeerError } from "./ports/router.ts";
 import { compareNodes, type Vector } from "./vector.ts";
 
 /** A stretch of whole lines of one block. */
@@ -24,15 +23,14 @@ export type LimitOf = (node: string) => number;
  * Reads a page behind a timestamp. An end is one behind which there is nothing up to `throughTs`, if
  * that can be.
  */
-export type LoadPage = (afterTs: number, throughTs: number) => Promise<SharedPage>;
+export type LoadPage = (afterTs: number, throughTs: number) => Promise<KeptPage>;
 
 /** One place from which messages come, in order, page by page. */
 export class Feed {
   /** Everything of its node up to here is in the pages that it has read; microseconds. */
   throughTs: number;
-  /** Whether its last page was its end, as of {@link moment}. */
+  /** Whether its last page was its end. */
   isEnd = false;
-  moment = 0;
   /** As its first page says: messages behind the timestamp asked for, and whether some may be missing. */
   count = 0;
   isPartial = false;
@@ -61,7 +59,7 @@ export class Feed {
   }
 
   /** Goes on with a page, which may begin with messages that were read before. */
-  turnTo(page: SharedPage): void {
+  turnTo(page: KeptPage): void {
     const reader = this.reader = new BlockReader(page.blocks, this.#prefixLength);
     let passed = 0;
     while (reader.block !== undefined && reader.ts <= this.throughTs) {
@@ -79,7 +77,6 @@ export class Feed {
       this.isPartial = page.isPartial;
     }
     this.isEnd = page.isEnd;
-    this.moment = page.moment;
     this.throughTs = Math.max(this.throughTs, page.throughTs);
   }
 
@@ -138,11 +135,6 @@ export class Merge {
     return this.feeds.some((feed) =>
       feed.node !== null && !feed.canRead && feed.isShortOf(this.sureOf(feed.node))
     );
-  }
-
-  /** When the oldest of its ends was asked for. */
-  get moment(): number {
-    return Math.min(...this.feeds.map(({ moment }) => moment));
   }
 
   /**
@@ -251,15 +243,15 @@ export class Merge {
 
   /**
    * The feeds are read up to the limits: moves the vector as far as that is certain. Returns the nodes
-   * that were read to their end, as of `since` or later.
+   * that were read to their end.
    */
-  finish(limitOf: LimitOf, since: number): Set<string> {
+  finish(limitOf: LimitOf): Set<string> {
     const ended = new Set<string>();
-    for (const { node, reader, isEnd, throughTs, moment } of this.feeds) {
+    for (const { node, reader, isEnd, throughTs } of this.feeds) {
       if (node === null) continue;
       const isPassed = reader.block === undefined;
       this.vector.raise(node, Math.min(limitOf(node), isPassed ? throughTs : Infinity));
-      if (isPassed && isEnd && moment >= since) ended.add(node);
+      if (isPassed && isEnd) ended.add(node);
     }
     return ended;
   }
@@ -274,7 +266,7 @@ export class Merge {
     while (true) {
       const piece = merge.next(() => Infinity, Infinity);
       if (typeof piece === "string") {
-        merge.finish(() => Infinity, 0);
+        merge.finish(() => Infinity);
         return { count, vector: merge.vector, isWhole: piece === "end" };
       }
       count += piece.count;

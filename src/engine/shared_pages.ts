@@ -165,11 +165,14 @@ function fit(
   end: WantedEnd,
 ): SharedPage | undefined {
   if (page.askedTs > afterTs) return undefined;
-  // Whether something was deleted is said for the timestamp that was asked for; never for 0.
-  if (page.askedTs !== afterTs && (page.askedTs === 0 || page.isPartial)) return undefined;
+  // Of somebody who asked for everything it is never said that something was deleted.
+  if (page.askedTs === 0 && afterTs > 0) return undefined;
   const isEnd = page.isEnd && page.moment >= end.notBefore &&
     page.throughTs >= end.throughTs;
-  if (isEnd && afterTs <= page.throughTs) return page;
-  if (afterTs >= lastTs) return undefined;
-  return isEnd || !page.isEnd ? page : { ...page, isEnd: false, throughTs: lastTs };
+  if (!(isEnd && afterTs <= page.throughTs) && afterTs >= lastTs) return undefined;
+  // The oldest is deleted first: behind a message that is kept nothing is missing.
+  const isPartial = page.isPartial &&
+    (afterTs === page.askedTs || afterTs < (page.blocks[0]?.firstTs ?? Infinity));
+  if (isPartial === page.isPartial && isEnd === page.isEnd) return page;
+  return { ...page, isPartial, isEnd, throughTs: isEnd || !page.isEnd ? page.throughTs : lastTs };
 }

@@ -1,0 +1,314 @@
+// Several nodes, links that dawdle, clients that come and go: nothing is lost, and nothing comes twice.
+
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { BufferLedger } from "../../tests/buffer_ledger.ts";
+import { goRound } from "../../tests/go_round.ts";
+import {
+  type ClusterOptions,
+  type Keeping,
+  TestCluster,
+  type TestNode,
+  Visitor,
+} from "../../tests/history_cluster.ts";
+
+/** How far clocks may be apart, together with how long a message is under way, microseconds. */
+const SKEW = 400_000;
+const MAX_SKEW_OF_ONE = SKEW / 4;
+const MAX_DELAY = SKEW / 4;
+const MAX_STEP = SKEW / 16;
+
+const RUNS = Number(Deno.env.get("CLUSTER_MODEL_RUNS") ?? 300);
+
+/** One who comes back again and again, to the same node. */
+class Traveller {
+  visitor: Visitor | null = null;
+  /** What it has got at all, and what must not come again when it resumes exactly. */
+  readonly had = new Set<string>();
+  #known = new Set<string>();
+  #session = new Set<string>();
+  #checked = 0;
+  #lastTs = 0;
+  #askedTs = 0;
+  readonly #lastByNode = new Map<string, number>();
+  partial = false;
+
+  constructor(readonly node: TestNode, readonly room: number, readonly counts: Counts) {}
+
+  join(): Promise<void> {
+    if (this.visitor !== null) return Promise.resolve();
+    const visitor = this.visitor = new Visitor(this.node, this.room);
+    this.#askedTs = this.#lastTs;
+    return visitor.sub("c", this.#lastTs).then(
+      ({ partial }) => {
+        if (this.visitor !== visitor) return;
+        this.partial ||= partial;
+        this.counts[visitor.found]++;
+      },
+    );
+  }
+
+  read(): void {
+    const { visitor } = this;
+    if (visitor === null) return;
+    visitor.read();
+    const { got, nodes } = visitor.client;
+    for (; this.#checked < got.length; this.#checked++) {
+      const { ts, msg } = got[this.#checked];
+      const node = nodes[this.#checked];
+      const key = `${node} ${ts}`;
+      assert.ok(!this.#session.has(key), `${msg} comes twice at once`);
+      if (visitor.found === "exactly" && !this.#isAmbiguous) {
+        assert.ok(!this.#known.has(key), `${msg} comes again`);
+      }
+      assert.ok(ts > (this.#lastByNode.get(node) ?? 0), `${msg} comes behind a later one`);
+      this.#lastByNode.set(node, ts);
+      this.#session.add(key);
+      this.had.add(key);
+      this.#lastTs = ts;
+    }
+  }
+
+  /** Of two with the timestamp that was asked for it is not known which one was had last. */
+  get #isAmbiguous(): boolean {
+    return this.node.all.published.filter(({ ts }) => ts === this.#askedTs).length > 1;
+  }
+
+  leave(): void {
+    const { visitor } = this;
+    if (visitor === null) return;
+    // What is still on its way to it is lost with the connection, as with a real one.
+    visitor.leave();
+    if (visitor.found !== "exactly" || this.#isAmbiguous) this.#known = new Set();
+    for (const key of this.#session) this.#known.add(key);
+    this.#session = new Set();
+    this.#lastByNode.clear();
+    this.#checked = 0;
+    visitor.client.read();
+    this.visitor = null;
+  }
+}
+
+interface Counts {
+  /** Travellers to whom it was said that something may be missing. */
+  partial: number;
+  exactly: number;
+  "at a begin": number;
+  "by time": number;
+}
+
+interface World {
+  cluster: TestCluster;
+  travellers: Traveller[];
+  underWay: Promise<void>[];
+}
+
+type Step = (world: World) => void | Promise<void>;
+
+function at<T>(items: readonly T[], place: number): T {
+  return items[place % items.length];
+}
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: fc.tuple(fc.nat(100), fc.integer({ min: 1, max: 3 })).map(
+      ([n, count]): Step => (w) => {
+        const node = at(w.cluster.nodes, n);
+        for (let i = 0; i < count; i++) node.pub("c", `${w.cluster.published.length}`);
+      },
+    ),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.integer({ min: 1, max: MAX_STEP }).map((micros): Step => ({ cluster }) => {
+      cluster.now += micros;
+    }),
+  },
+  {
+    weight: 10,
+    arbitrary: fc.tuple(fc.nat(100), fc.boolean(), fc.integer({ min: 1, max: 4 })).map(
+      ([n, isFrames, count]): Step => ({ cluster }) => {
+        const { ways } = cluster;
+        if (ways.length === 0) return;
+        const way = at(ways, n);
+        const queue = isFrames ? way.frames : way.messages;
+        for (const { arrive } of queue.splice(0, count)) arrive();
+      },
+    ),
+  },
+  { weight: 3, arbitrary: fc.constant<Step>(({ cluster }) => cluster.arriveAll()) },
+  {
+    weight: 8,
+    arbitrary: fc.constant<Step>(({ cluster }) => {
+      for (const { frames } of cluster.ways) for (const { arrive } of frames.splice(0)) arrive();
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.nat(100).map((n): Step => ({ cluster }) =>
+      at(cluster.nodes, n).router.sayClock()
+    ),
+  },
+  {
+    weight: 7,
+    arbitrary: fc.nat(100).map((n): Step => (w) => {
+      w.underWay.push(at(w.travellers, n).join());
+    }),
+  },
+  { weight: 2, arbitrary: fc.nat(100).map((n): Step => (w) => at(w.travellers, n).leave()) },
+  {
+    weight: 7,
+    arbitrary: fc.nat(100).map((n): Step => (w) => {
+      const traveller = at(w.travellers, n);
+      traveller.leave();
+      w.underWay.push(traveller.join());
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.constant<Step>(async ({ cluster, travellers }) => {
+      for (let i = 0; i < 3; i++) {
+        for (const node of cluster.nodes) node.router.sayClock();
+        cluster.arriveAll();
+        for (let i = 0; i < 3; i++) await goRound();
+        for (const traveller of travellers) traveller.read();
+      }
+    }),
+  },
+  { weight: 10, arbitrary: fc.nat(100).map((n): Step => (w) => at(w.travellers, n).read()) },
+  {
+    weight: 1,
+    arbitrary: fc.nat(100).map((n): Step => (w) => at(w.cluster.nodes, n).cluster.logs.interrupt()),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.tuple(fc.nat(100), fc.boolean()).map(([n, holds]): Step => ({ cluster }) => {
+      const { router } = at(cluster.nodes, n);
+      router.holds = holds;
+      router.release();
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(fc.nat(100), fc.boolean()).map(([n, holds]): Step => ({ cluster }) => {
+      const { store } = at(cluster.nodes, n);
+      if (store === null) return;
+      store.holds = holds;
+      store.release();
+    }),
+  },
+);
+
+const anySilence: fc.Arbitrary<Step> = fc.tuple(fc.nat(100), fc.nat(100), fc.boolean()).map(
+  ([n, m, isSilent]): Step => ({ cluster }) => {
+    const { silent } = at(cluster.nodes, n).router;
+    const { node } = at(cluster.nodes, m);
+    if (isSilent) silent.add(node);
+    else silent.delete(node);
+  },
+);
+
+async function play(
+  options: ClusterOptions,
+  plan: {
+    steps: Step[];
+    skews: number[];
+    rooms: number[];
+    rounds: number;
+    pace: number;
+    isSilenced: boolean;
+  },
+  counts: Counts,
+): Promise<void> {
+  using _ledger = new BufferLedger();
+  await using cluster = await TestCluster.open({ ...options, maxSkewMicros: SKEW });
+  cluster.isPrompt = false;
+  // What is reached back for lies behind the start, too.
+  cluster.now += 10 * SKEW;
+  cluster.nodes.forEach((node, i) => node.skew = plan.skews[i]);
+  const travellers = plan.rooms.map((room, i) => new Traveller(cluster.nodes[i % 2], room, counts));
+  const world: World = { cluster, travellers, underWay: [] };
+  for (const step of plan.steps) {
+    cluster.now += plan.pace;
+    await step(world);
+    cluster.arriveAll(cluster.now - MAX_DELAY);
+    for (let i = 0; i < plan.rounds; i++) await goRound();
+  }
+  for (const { router } of cluster.nodes) router.silent.clear();
+  for (const traveller of travellers) world.underWay.push(traveller.join());
+  for (let i = 0; i < 3; i++) await cluster.settle();
+  await Promise.all(world.underWay);
+  for (const traveller of travellers) {
+    for (let i = 0; i < 10_000 && (traveller.visitor?.replays.size ?? 0) > 0; i++) {
+      traveller.read();
+      await goRound();
+    }
+    traveller.read();
+    assert.equal(traveller.visitor?.replays.size, 0, "a replay comes to no end");
+    if (!plan.isSilenced) assert.equal(traveller.partial, false, "PARTIAL for nothing");
+    if (traveller.partial) counts.partial++;
+    for (const { ts, node, msg } of traveller.partial ? [] : cluster.published) {
+      assert.ok(traveller.had.has(`${node} ${ts}`), `${msg} is missing`);
+    }
+    traveller.leave();
+  }
+  for (const { world: app } of cluster.nodes) {
+    for (const channel of app.channels()) assert.ok(channel.isIdle);
+  }
+}
+
+function plans(isSilenced: boolean) {
+  const step = isSilenced
+    ? fc.oneof({ weight: 1, arbitrary: anySilence }, { weight: 15, arbitrary: anyStep })
+    : anyStep;
+  return fc.record({
+    isSilenced: fc.constant(isSilenced),
+    steps: fc.array(step, { maxLength: 200, size: "max" }),
+    rounds: fc.integer({ min: 1, max: 5 }),
+    pace: fc.constantFrom(0, SKEW / 100, MAX_STEP),
+    skews: fc.array(fc.integer({ min: -MAX_SKEW_OF_ONE, max: MAX_SKEW_OF_ONE }), {
+      minLength: 3,
+      maxLength: 3,
+    }),
+    rooms: fc.array(fc.constantFrom(1, 200, 1000, Infinity), { minLength: 2, maxLength: 4 }),
+  });
+}
+
+const limits = fc.record({
+  maxMessagesPerChannel: fc.constantFrom(0, 1, 3, 10, 30, 1000, 1000, 1000),
+  maxBytes: fc.constantFrom(0, 3000, 1 << 30, 1 << 30, 1 << 30, 1 << 30),
+});
+
+async function playAny(keeping: Keeping, isSilenced: boolean): Promise<Counts> {
+  const { setTimeout: original } = globalThis;
+  // What is tried again after a second, or looked at after a while, does not wait here.
+  globalThis.setTimeout = ((fn: () => void) => original(fn, 0)) as typeof setTimeout;
+  const counts: Counts = { partial: 0, exactly: 0, "at a begin": 0, "by time": 0 };
+  try {
+    await fc.assert(
+      fc.asyncProperty(plans(isSilenced), limits, async (plan, logs) => {
+        const history = keeping === "own stores" ? { maxMessagesPerChannel: 3 } : {};
+        const tellsOfAcknowledgements = plan.rounds > 1;
+        await play({ nodes: 3, keeping, logs, history, tellsOfAcknowledgements }, plan, counts);
+      }),
+      { numRuns: RUNS },
+    );
+  } finally {
+    globalThis.setTimeout = original;
+  }
+  return counts;
+}
+
+for (const keeping of ["memory", "own stores", "one store"] satisfies Keeping[]) {
+  Deno.test(`any order of events in a cluster, ${keeping}: nothing is lost, nothing comes twice`, async () => {
+    const counts = await playAny(keeping, false);
+    // Each way has been gone.
+    assert.ok(counts.exactly > RUNS / 2 && counts["by time"] > RUNS / 2, JSON.stringify(counts));
+  });
+
+  Deno.test(`peers that do not answer, ${keeping}: what is missing is said`, async () => {
+    const { partial } = await playAny(keeping, true);
+    assert.ok(partial > RUNS / 20 && partial < RUNS * 2, `${partial} were told of it`);
+  });
+}

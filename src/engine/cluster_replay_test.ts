@@ -1,0 +1,491 @@
+import assert from "node:assert/strict";
+import { BufferLedger } from "../../tests/buffer_ledger.ts";
+import { goRound } from "../../tests/go_round.ts";
+import {
+  type ClusterOptions,
+  type Keeping,
+  TestCluster,
+  type TestNode,
+  Visitor,
+} from "../../tests/history_cluster.ts";
+import type { ReplayStart } from "./history.ts";
+
+const KEEPINGS: Keeping[] = ["memory", "own stores", "one store"];
+
+function open(options: Partial<ClusterOptions> = {}): Promise<TestCluster> {
+  return TestCluster.open({ nodes: 2, keeping: "own stores", ...options });
+}
+
+/** Subscribes, lets everything arrive that this takes, and reads until it is live. */
+async function sub(visitor: Visitor, afterTs: number): Promise<ReplayStart & { got: string[] }> {
+  const start = visitor.sub("c", afterTs);
+  await visitor.node.all.settle();
+  return { ...await start, got: await visitor.catchUp() };
+}
+
+/** Follows the channel on a node, so that it stays wanted there. */
+async function follow(node: TestNode): Promise<Visitor> {
+  const visitor = new Visitor(node);
+  node.subscribe(visitor, "c");
+  await node.all.settle();
+  return visitor;
+}
+
+function askedOf(node: TestNode): number {
+  return [...node.router.asked.values()].flat().length;
+}
+
+/** Timers fire at once, and the monotonic clock runs `factor` times as fast, until it is disposed of. */
+function hurry(factor: number): Disposable {
+  const { setTimeout } = globalThis;
+  const now = performance.now.bind(performance);
+  const startMs = now();
+  globalThis.setTimeout = ((fn: () => void) => setTimeout(fn, 0)) as typeof setTimeout;
+  performance.now = () => startMs + (now() - startMs) * factor;
+  return {
+    [Symbol.dispose]() {
+      globalThis.setTimeout = setTimeout;
+      performance.now = now;
+    },
+  };
+}
+
+for (const keeping of KEEPINGS) {
+  Deno.test(`back on a channel that others follow, ${keeping}: nobody is asked, nothing comes twice`, async () => {
+    await using cluster = await open({ keeping });
+    const [a, b] = cluster.nodes;
+    const other = await follow(a);
+    const first = a.pub("c", "1");
+    b.pub("c", "2");
+    await cluster.settle();
+    const last = a.pub("c", "3");
+    await cluster.settle();
+    const asked = askedOf(a);
+    const visitor = new Visitor(a);
+    const { count, partial, got } = await sub(visitor, first);
+    assert.deepEqual([count, partial, got], [2, false, ["2", "3"]]);
+    const late = new Visitor(a);
+    assert.deepEqual((await sub(late, last)).got, []);
+    assert.equal(askedOf(a), asked);
+    b.pub("c", "4");
+    a.pub("c", "5");
+    await cluster.settle();
+    for (const one of [visitor, late]) {
+      assert.deepEqual(one.read().slice(-2).sort(), ["4", "5"]);
+      one.leave();
+    }
+    other.leave();
+  });
+
+  Deno.test(`the only one, gone and back, ${keeping}: what was missed, once, and then live`, async () => {
+    await using cluster = await open({ keeping });
+    const [a, b] = cluster.nodes;
+    const before = await follow(a);
+    a.pub("c", "1");
+    await cluster.settle();
+    const [had] = cluster.published;
+    b.pub("c", "2");
+    await cluster.settle();
+    before.leave();
+    for (const node of [a, b]) {
+      node.pub("c", `missed ${node.node}`);
+      await cluster.settle();
+    }
+    const visitor = new Visitor(a);
+    const { count, partial, got } = await sub(visitor, had.ts);
+    assert.equal(visitor.found, "exactly");
+    assert.deepEqual([count, partial, got], [3, false, ["2", "missed n0", "missed n1"]]);
+    b.pub("c", "live");
+    await cluster.settle();
+    assert.deepEqual(visitor.read().slice(3), ["live"]);
+    visitor.leave();
+  });
+}
+
+Deno.test("the first message of a log is found in it", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  b.pub("c", "0");
+  await cluster.settle();
+  const before = await follow(a);
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  before.leave();
+  const visitor = new Visitor(a);
+  assert.deepEqual((await sub(visitor, ts)).got, []);
+  assert.equal(visitor.found, "exactly");
+  visitor.leave();
+});
+
+Deno.test("a message that arrived late is not missed by who had a later one", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  a.pub("c", "0");
+  await cluster.settle();
+  cluster.isPrompt = false;
+  b.pub("c", "late");
+  cluster.now += 1000;
+  const ts = a.pub("c", "early");
+  await goRound();
+  const visitor = new Visitor(a);
+  assert.deepEqual((await Promise.all([visitor.sub("c", ts), goRound()]))[0].count, 0);
+  cluster.arriveAll();
+  assert.deepEqual(visitor.read(), ["late"]);
+  // And who had that one, too, does not get it again.
+  const again = new Visitor(a);
+  const [, { ts: lateTs }] = cluster.published;
+  assert.equal((await Promise.all([again.sub("c", lateTs), goRound()]))[0].count, 0);
+  for (const one of [visitor, again, other]) one.leave();
+});
+
+Deno.test("an unknown timestamp: reached back for, within what clocks may differ; 0 stays 0", async () => {
+  await using cluster = await open({ maxSkewMicros: 100_000 });
+  const [a, b] = cluster.nodes;
+  const stamps: number[] = [];
+  for (const node of [a, b, a, b]) {
+    cluster.now += 60_000;
+    stamps.push(node.pub("c", node.node));
+    await cluster.settle();
+  }
+  const visitor = new Visitor(a);
+  // The log of the channel begins only now: none of them is in it.
+  assert.equal((await sub(visitor, stamps[2])).count, 3);
+  const all = new Visitor(a);
+  assert.equal((await sub(all, 0)).count, 4);
+  for (const one of [visitor, all]) one.leave();
+});
+
+Deno.test("what is read from a peer and is still under way does not come twice", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  const before = await follow(a);
+  cluster.isPrompt = false;
+  b.pub("c", "1");
+  await goRound();
+  // It is under way when nobody wants it any more, and then somebody does.
+  before.leave();
+  const visitor = new Visitor(a);
+  const start = visitor.sub("c", 0);
+  for (let i = 0; i < 10; i++) {
+    for (const { frames } of cluster.ways) for (const { arrive } of frames.splice(0)) arrive();
+    await goRound();
+  }
+  const { count } = await start;
+  for (let i = 0; i < 10; i++) {
+    visitor.read();
+    await goRound();
+  }
+  assert.equal(count, 1);
+  assert.deepEqual(visitor.read(), ["1"]);
+  // Not live yet, but what comes meanwhile is not kept from it.
+  assert.equal(visitor.replays.size, 1);
+  a.pub("c", "2");
+  await goRound();
+  assert.deepEqual(visitor.read(), ["1", "2"]);
+  cluster.arriveAll();
+  b.pub("c", "3");
+  await goRound();
+  cluster.arriveAll();
+  await visitor.catchUp();
+  assert.deepEqual(visitor.read(), ["1", "2", "3"]);
+  visitor.leave();
+});
+
+Deno.test("both forms, whole batches and parts of them, with the names of the publishers", async () => {
+  using ledger = new BufferLedger();
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  const first = a.pub("c", "0");
+  await cluster.settle();
+  for (let i = 0; i < 5; i++) for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
+  await cluster.settle();
+  other.leave();
+  // What the caches and the logs hold stays; what the replays took is given back.
+  const { ownerships } = ledger;
+  for (const form of ["text", "json"] as const) {
+    for (const room of [1, 100, Infinity]) {
+      for (const afterTs of [0, first]) {
+        const visitor = new Visitor(a, room);
+        visitor.form = form;
+        await sub(visitor, afterTs);
+        const got = visitor.read().filter((text) => text !== "0");
+        assert.deepEqual(got.sort(), cluster.texts("c").filter((text) => text !== "0").sort());
+        visitor.leave();
+      }
+    }
+  }
+  assert.equal(ledger.ownerships, ownerships);
+});
+
+Deno.test("a peer that is down, or silent, at the begin: PARTIAL, and the rest comes", async () => {
+  for (const keeping of KEEPINGS) {
+    await using cluster = await open({ keeping });
+    const [a, b] = cluster.nodes;
+    a.pub("c", "a");
+    b.pub("c", "b");
+    await cluster.settle();
+    const isShared = keeping === "one store";
+    for (const kind of ["down", "silent"] as const) {
+      a.router[kind].add(b.node);
+      const visitor = new Visitor(a);
+      const { partial, got } = await sub(visitor, 0);
+      assert.equal(partial, kind === "silent" || !isShared, `${keeping} ${kind}`);
+      assert.deepEqual(got, isShared ? ["a", "b"] : ["a"]);
+      visitor.leave();
+      a.router[kind].delete(b.node);
+    }
+  }
+});
+
+Deno.test("PARTIAL is said where the log has everything that is known, and a peer is down", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  a.router.down.add(b.node);
+  const visitor = new Visitor(a);
+  assert.equal((await sub(visitor, ts)).partial, true);
+  for (const one of [visitor, other]) one.leave();
+});
+
+Deno.test("what a peer had put into the store of all before it went down is not missed", async () => {
+  await using cluster = await open({ keeping: "one store" });
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  // It is stored, and the link fails before it is forwarded.
+  cluster.isPrompt = false;
+  b.pub("c", "2");
+  await cluster.until(() => b.queue?.messages === 0);
+  for (const way of cluster.ways) way.messages.length = 0;
+  a.router.down.add(b.node);
+  const visitor = new Visitor(a);
+  const start = visitor.sub("c", ts);
+  for (let i = 0; i < 10; i++) await goRound();
+  assert.equal(visitor.found, "exactly");
+  const { count, partial } = await start;
+  assert.deepEqual([count, partial, await visitor.catchUp()], [1, false, ["2"]]);
+  a.pub("c", "3");
+  await goRound();
+  assert.deepEqual(visitor.read(), ["2", "3"]);
+  for (const one of [visitor, other]) one.leave();
+});
+
+/** Publishes more than a page of a peer takes. */
+async function pubPages(node: TestNode): Promise<void> {
+  for (let i = 0; i < 4; i++) {
+    for (let j = 0; j < 1000; j++) node.pub("c", `${i} ${j} ${"x".repeat(100)}`);
+    await node.all.settle();
+  }
+}
+
+Deno.test("a peer that fails midway is waited for", async () => {
+  using _ = hurry(1);
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  await pubPages(b);
+  const visitor = new Visitor(a, 100_000);
+  const start = visitor.sub("c", 0);
+  for (let i = 0; i < 20; i++) await cluster.round();
+  assert.equal((await start).partial, false);
+  a.router.silent.add(b.node);
+  const asked = askedOf(a);
+  while (askedOf(a) < asked + 5) {
+    visitor.read();
+    await goRound();
+  }
+  assert.ok(visitor.read().length < 4000);
+  a.router.silent.delete(b.node);
+  await visitor.catchUp();
+  assert.deepEqual(visitor.read(), cluster.texts("c"));
+  visitor.leave();
+});
+
+Deno.test("a peer that stays away midway: cut off rather than a hole", async () => {
+  using _ = hurry(1000);
+  for (const kind of ["silent", "down"] as const) {
+    await using cluster = await open();
+    const [a, b] = cluster.nodes;
+    await pubPages(b);
+    const visitor = new Visitor(a, 100_000);
+    const start = visitor.sub("c", 0);
+    for (let i = 0; i < 20; i++) await cluster.round();
+    await start;
+    a.router[kind].add(b.node);
+    if (kind === "down") {
+      // Its page is used up, and a new segment begins behind what it has.
+      a.cluster.logs.interrupt();
+      a.router.silent.add(b.node);
+    }
+    while (!visitor.client.isCut) {
+      visitor.read();
+      await goRound();
+    }
+    const got = visitor.read();
+    assert.deepEqual(got, cluster.texts("c").slice(0, got.length));
+    visitor.leave();
+    for (let i = 0; i < 5; i++) await goRound();
+  }
+});
+
+Deno.test("our own store that fails midway is waited for", async () => {
+  using _ = hurry(1000);
+  await using cluster = await open({ history: { maxMessagesPerChannel: 10 } });
+  const [a] = cluster.nodes;
+  await pubPages(a);
+  await pubPages(a);
+  const visitor = new Visitor(a, 100_000);
+  const start = visitor.sub("c", 0);
+  for (let i = 0; i < 20; i++) await cluster.round();
+  assert.equal((await start).count, 8000);
+  assert.ok(a.store !== null);
+  a.store.isDown = true;
+  for (let i = 0; i < 100; i++) {
+    visitor.read();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  const part = visitor.read().length;
+  assert.ok(part > 0 && part < 8000 && !visitor.client.isCut, `${part}`);
+  a.store.isDown = false;
+  await visitor.catchUp();
+  assert.deepEqual(visitor.read(), cluster.texts("c"));
+  visitor.leave();
+});
+
+Deno.test("one that is slow while the log forgets what it still has to get reads it elsewhere", async () => {
+  await using cluster = await open({ logs: { maxMessagesPerChannel: 10 } });
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  const ts = a.pub("c", "0");
+  await cluster.settle();
+  const visitor = new Visitor(a, 1);
+  await sub(visitor, ts);
+  visitor.leave();
+  const slow = new Visitor(a, 1);
+  for (let i = 0; i < 5; i++) {
+    for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
+    await cluster.settle();
+  }
+  const start = await slow.sub("c", ts);
+  assert.equal(slow.found, "by time");
+  assert.equal(start.count, 11);
+  for (let i = 5; i < 30; i++) {
+    for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
+    await cluster.settle();
+  }
+  await slow.catchUp();
+  assert.deepEqual([...new Set(slow.read())].length, slow.read().length);
+  assert.deepEqual(slow.read().toSorted(), cluster.texts("c").toSorted());
+  for (const one of [slow, other]) one.leave();
+});
+
+Deno.test("the log is dropped under a replay that is slow: it goes on from where it was", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  const other = await follow(a);
+  const ts = a.pub("c", "0");
+  for (let i = 0; i < 10; i++) {
+    for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
+    await cluster.settle();
+  }
+  const slow = new Visitor(a, 1);
+  await slow.sub("c", ts);
+  assert.equal(slow.found, "exactly");
+  slow.client.read();
+  const limits = { maxMessagesPerChannel: 1000, maxBytes: 0 };
+  a.cluster.logs.setLimits(limits);
+  await slow.catchUp();
+  assert.deepEqual(
+    slow.read().toSorted(),
+    cluster.texts("c").filter((text) => text !== "0").toSorted(),
+  );
+  for (const one of [slow, other]) one.leave();
+});
+
+Deno.test("a peer that is linked anew: what it had accepted before is read from it", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  for (const [one, peer] of [[a, b], [b, a]]) one.router.down.add(peer.node);
+  const before = new Visitor(a);
+  a.subscribe(before, "c");
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  // Nobody forwards this one.
+  b.pub("c", "2");
+  await cluster.settle();
+  b.router.linkUp(a);
+  b.router.hear("n0", "c", true);
+  a.router.linkUp(b);
+  a.pub("c", "3");
+  b.pub("c", "4");
+  await cluster.settle();
+  const visitor = new Visitor(a);
+  const { got, partial } = await sub(visitor, ts);
+  assert.equal(visitor.found, "exactly");
+  assert.deepEqual([got.toSorted(), partial], [["2", "3", "4"], false]);
+  for (const one of [visitor, before]) one.leave();
+});
+
+Deno.test("many come back at once: their peers and their store are asked a few times", async () => {
+  for (const keeping of KEEPINGS) {
+    await using cluster = await open({ nodes: 3, keeping });
+    const [a, b] = cluster.nodes;
+    for (let i = 0; i < 100; i++) {
+      for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
+      if (i % 10 === 0) await cluster.settle();
+    }
+    await cluster.settle();
+    const visitors = Array.from({ length: 500 }, () => new Visitor(a));
+    const from = cluster.published[0].ts - 10_000_000;
+    const starts = visitors.map((visitor, i) => visitor.sub("c", from + i));
+    await cluster.settle();
+    for (const { count } of await Promise.all(starts)) assert.equal(count, 200);
+    for (const visitor of visitors) {
+      assert.equal((await visitor.catchUp()).length, 200);
+      visitor.leave();
+    }
+    assert.ok(askedOf(a) <= 2 * 4, `${askedOf(a)} requests, ${keeping}`);
+    assert.ok((a.store?.reads ?? 0) <= 4, `${a.store?.reads} reads`);
+  }
+});
+
+Deno.test("who leaves while the sources are asked gets nothing, and leaves nothing behind", async () => {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  b.pub("c", "1");
+  await cluster.settle();
+  for (const rounds of [0, 1, 2, 3, 4, 5, 6]) {
+    const visitor = new Visitor(a);
+    const start = visitor.sub("c", 0);
+    for (let i = 0; i < rounds; i++) {
+      await goRound();
+      cluster.arriveAll();
+    }
+    visitor.leave();
+    await cluster.settle();
+    await start;
+    assert.equal(visitor.replays.size, 0);
+    assert.ok(a.find("c")?.isIdle ?? true);
+  }
+});
+
+Deno.test("what was not kept is in no replay from then on", async () => {
+  await using cluster = await open();
+  const [a] = cluster.nodes;
+  const other = await follow(a);
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  assert.ok(a.store !== null && a.queue !== null);
+  a.store.isDown = true;
+  a.pub("c", "failed");
+  await cluster.until(() => a.queue?.messages === 0);
+  assert.deepEqual(other.read(), ["1", "failed"]);
+  const visitor = new Visitor(a);
+  const { count, got } = await sub(visitor, ts);
+  assert.deepEqual([count, got], [0, []]);
+  for (const one of [visitor, other]) one.leave();
+});
