@@ -10,6 +10,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 const ARROWS: Record<string, readonly string[]> = {
   main: ["*"],
   pushd: ["*"],
+  open_cluster: ["*"],
   open_storage: ["*"],
   doors: ["*"],
   reload: ["*"],

@@ -93,7 +93,8 @@ function openTls(config: Config, certificate: Certificate | null): TlsDoor | nul
   return { listener, terminator: new TlsTerminator(certificate, tcpBacklog) };
 }
 
-function listenTcp(key: string, addr: ListenAddr, tcpBacklog: number): Deno.TcpListener {
+/** Listens. Throws a {@link StartError} that names the key. */
+export function listenTcp(key: string, addr: ListenAddr, tcpBacklog: number): Deno.TcpListener {
   try {
     return Deno.listen({ hostname: addr.hostname, port: addr.port, tcpBacklog });
   } catch (error) {

@@ -15,6 +15,7 @@ import { Doors, listenError, trustedProxies } from "./doors.ts";
 import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
+import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { ERROR_CODES } from "./proto/error_codes.ts";
 import { Server } from "./serv/server.ts";
@@ -33,6 +34,8 @@ import { MemoryTokenStore } from "./storage/memory_tokens.ts";
 
 /** The least time for what is to be stored at a stop, ms. */
 const MIN_STORE_STOP_MS = 2000;
+/** How long the other nodes are given for what is on its way to them at a stop, ms. */
+const LEAVE_CLUSTER_MS = 2000;
 /** What connections that a lame duck could not close get on top, ms at most. */
 const LAST_CALL_MS = 2000;
 /** A certificate that ends sooner is warned of, days. */
@@ -63,6 +66,7 @@ export class Pushd {
     readonly doors: Doors,
     readonly server: Server,
     readonly storage: OpenStorage | null,
+    readonly cluster: OpenCluster | null,
     readonly retention: Retention | null,
     readonly files: OpenFileLimit,
   ) {
@@ -81,12 +85,26 @@ export class Pushd {
       doors.abandon();
       throw error;
     });
+    const ownTokens = storage?.tokens ?? new MemoryTokenStore();
+    const abandon = async () => {
+      doors.abandon();
+      await storage?.queue.close(0);
+    };
+    let cluster: OpenCluster | null = null;
+    try {
+      const clients = doors.plain.addr;
+      cluster = OpenCluster.open({ config, turn, node, clients, tokens: ownTokens });
+    } catch (error) {
+      await abandon();
+      throw error;
+    }
     const engine = new Engine({
       clock,
       turn,
       node,
       keepHistory: config.msg_storage !== "",
       storage: storage ?? undefined,
+      cluster: cluster?.engineOptions,
       ...engineLimits(config),
     });
     storage?.bind(engine);
@@ -95,7 +113,7 @@ export class Pushd {
       turn,
       auth: new Auth({
         required: config.auth === "on",
-        tokens: storage?.tokens ?? new MemoryTokenStore(),
+        tokens: cluster?.tokens ?? ownTokens,
         ...authLimits(config),
       }),
       limits: servLimits(config, files),
@@ -103,18 +121,21 @@ export class Pushd {
       proxies: trustedProxies(config),
     });
     const retention = createRetention(config, engine, storage);
-    const pushd = new Pushd(config, node, doors, server, storage, retention, files);
+    const pushd = new Pushd(config, node, doors, server, storage, cluster, retention, files);
     try {
       pushd.#openStats();
+      await pushd.#announce();
+      if (engine.routerHost !== null) await cluster?.start(engine.routerHost);
     } catch (error) {
-      doors.abandon();
-      await storage?.queue.close(0);
+      await pushd.#stats?.close();
+      await cluster?.stop(0);
+      await abandon();
       throw error;
     }
-    await pushd.#announce();
     storage?.queue.supervise();
     retention?.start();
     doors.serve(server);
+    pushd.#announceReady();
     return pushd;
   }
 
@@ -140,8 +161,18 @@ export class Pushd {
         const failing: string[] = [];
         if (this.storage?.queue.admission === "down") failing.push("storage");
         if (this.#isDraining) failing.push("draining");
-        return { ready: failing.length === 0, failing };
+        const ready = failing.length === 0;
+        // No other node would be better for it.
+        const cluster = this.cluster?.cluster;
+        if (cluster?.isDirectoryUp === false) failing.push("etc");
+        if (cluster?.isShort === true) failing.push("s2s");
+        return { ready, failing };
       },
+      nodes: () => ({
+        node: this.node,
+        cluster: this.cluster === null ? null : this.#config.cluster,
+        nodes: this.cluster?.cluster?.nodes() ?? [],
+      }),
       token: () => this.#config.stats_token,
       listenHost: hostname,
       allowedHosts: () => {
@@ -178,6 +209,11 @@ export class Pushd {
     if (cap !== undefined && cap < config.tcp_backlog) {
       log.warn(`tcp_backlog ${config.tcp_backlog} is capped at ${cap} by the kernel (somaxconn)`);
     }
+  }
+
+  /** Says that clients are served from now on. */
+  #announceReady(): void {
+    const { hostname, port } = this.doors.plain.addr;
     const dialable = isWildcard(hostname) ? "localhost" : hostname;
     log.info(`ready: telnet ${dialable} ${port}, then type: sub channel1`);
   }
@@ -203,6 +239,7 @@ export class Pushd {
     this.storage?.queue.setLimits(commitLimits(config));
     this.retention?.setLimits(retentionLimits(config));
     if (this.server.proxies !== null) this.server.proxies = trustedProxies(config);
+    await this.cluster?.apply(config);
     if (certificate !== null && this.doors.isAnother(certificate)) {
       this.doors.renew(certificate);
       tellCertificate(certificate);
@@ -236,6 +273,7 @@ export class Pushd {
     const endMs = performance.now() + drainMs;
     const connections = await this.server.stop(drainMs);
     this.doors.close();
+    await this.cluster?.stop(LEAVE_CLUSTER_MS);
     await this.retention?.stop();
     // What is acknowledged has earned a moment, also where the clients took all the time there was.
     const leftMs = Math.max(MIN_STORE_STOP_MS, endMs - performance.now());
@@ -257,7 +295,7 @@ export class Pushd {
         connections_total: counters.connectionsTotal,
         connections_refused: counters.refused,
         pubsub_channel_count: engine.channelCount,
-        s2s_channel_count: 0,
+        s2s_channel_count: this.cluster?.router.channelCount ?? 0,
         subscriptions: engine.counters.subscriptions,
         published: engine.counters.published,
         delivered: engine.counters.delivered,
@@ -268,11 +306,41 @@ export class Pushd {
         storage_pending: storage?.queue.messages ?? 0,
         storage_commits: storage?.queue.counters.commits ?? 0,
         storage_errors: storage?.queue.counters.errors ?? 0,
+        ...this.#clusterCounters(),
         config_reloads_ok: this.reloads.ok,
         config_reloads_failed: this.reloads.failed,
         ...flat("errors", this.#errors()),
         ...flat("disconnects", counters.disconnects),
       },
+    };
+  }
+
+  #clusterMetrics(): MetricNumbers["s2s"] {
+    const router = this.cluster?.router;
+    return {
+      links: this.cluster?.cluster?.links ?? 0,
+      forwarded: router?.counters.forwarded ?? 0,
+      received: router?.counters.received ?? 0,
+      replayBytes: router?.replayBytes ?? 0,
+      lost: router?.lost ?? 0,
+    };
+  }
+
+  #clusterCounters(): Record<string, number> {
+    const { cluster } = this;
+    if (cluster === null) return {};
+    const { router, cluster: links } = cluster;
+    const { counters, bytes } = router;
+    return {
+      s2s_links: links?.links ?? 0,
+      s2s_forwarded: counters.forwarded,
+      s2s_received: counters.received,
+      s2s_unwanted: counters.unwanted,
+      s2s_replay_bytes: router.replayBytes,
+      s2s_lost: router.lost,
+      s2s_refused: links?.refused ?? 0,
+      s2s_bytes_in: bytes.in,
+      s2s_bytes_out: bytes.out,
     };
   }
 
@@ -295,6 +363,7 @@ export class Pushd {
       storagePending: storage?.queue.messages ?? 0,
       storageErrors: storage?.queue.counters.errors ?? 0,
       historyCacheBytes: engine.historyBytes,
+      s2s: this.#clusterMetrics(),
       configReloads: { ...this.reloads },
       eventLoopLagMs: server.wheel.lateMs,
       process: processUsage(),
@@ -330,7 +399,10 @@ function createRetention(
   if (!engine.keepsHistory) return null;
   return new Retention({
     limits: retentionLimits(config),
-    prune: (request) => storage?.store.prune(request) ?? engine.pruneMemory(request),
+    prune: async (request) => {
+      if (request.cursor === undefined) await engine.forgetArrivals(request.beforeTs);
+      return await (storage?.store.prune(request) ?? engine.pruneMemory(request));
+    },
     isUp: () => storage?.queue.isUp ?? true,
     onPruned: (app, channel, ts) => engine.pruned(app, channel, ts),
   });

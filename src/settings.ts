@@ -2,9 +2,11 @@
 
 import type { Config } from "./config/schema.ts";
 import type { OpenFileLimit } from "./core/open_files.ts";
+import { isClustered } from "./config/clustered.ts";
 import type { AuthLimits } from "./engine/auth.ts";
-import type { HistoryLimits } from "./engine/history_cache.ts";
+import type { EngineLimits } from "./engine/engine.ts";
 import type { RetentionLimits } from "./engine/retention.ts";
+import type { RouterLimits } from "./s2s/router.ts";
 import type { ServLimits } from "./serv/limits.ts";
 import type { CommitLimits } from "./storage/commit_queue.ts";
 
@@ -61,17 +63,27 @@ export function authLimits(config: Config): AuthLimits {
 }
 
 /** For the engine. */
-export function engineLimits(
-  config: Config,
-): { history: HistoryLimits; maxChannelsPerConnection: number } {
+export function engineLimits(config: Config): EngineLimits {
   const { max_cache_msgs_every_channel: mostCached, msg_retention_per_channel: kept } = config;
+  const maxMessagesPerChannel = kept > 0 ? Math.min(mostCached, kept) : mostCached;
+  // In a cluster half of it is for the order in which messages arrived from all nodes.
+  const maxBytes = isClustered(config) ? config.max_cache_bytes / 2 : config.max_cache_bytes;
   return {
-    history: {
-      maxMessagesPerChannel: kept > 0 ? Math.min(mostCached, kept) : mostCached,
-      maxBytes: config.max_cache_bytes,
-      maxIdleChannels: config.pubsub_channel_max_items,
-    },
+    history: { maxMessagesPerChannel, maxBytes, maxIdleChannels: config.pubsub_channel_max_items },
+    arrivals: { maxMessagesPerChannel, maxBytes },
     maxChannelsPerConnection: config.max_channels_per_connection,
+  };
+}
+
+/** For the links to other nodes. */
+export function routerLimits(config: Config): RouterLimits {
+  return {
+    sessionTimeoutMs: config.s2s_session_timeout,
+    replayBytes: config.s2s_replay_bytes,
+    replayTimeoutMs: config.s2s_replay_timeout,
+    bloomThreshold: config.s2s_bloom_threshold,
+    maxChannels: config.s2s_channel_peers_max_items,
+    maxSkewMs: config.s2s_max_skew,
   };
 }
 

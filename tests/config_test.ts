@@ -96,14 +96,14 @@ Deno.test("what is accepted: the samples, the README's, nothing at all", async (
 });
 
 Deno.test("what has no effect, or not yet, is said once", async () => {
-  const run = await runPushd(["check-config", ORIGINAL]);
+  const run = await runPushd(["check-config", ORIGINAL], { env: { PUSHD_S2S_SECRET: "nodes" } });
   assert.equal(run.code, 0);
   assert.equal(run.stdout, `${ORIGINAL}: ok\n`);
   const warnings = run.stderr.trimEnd().split("\n");
   for (const key of ["redis_offline", "serv_initial_goroutine_num", "s2s_initial_goroutine_num"]) {
     assert.equal(warnings.filter((line) => line.includes(`: ${key}: `)).length, 1, key);
   }
-  for (const key of ["etc_servers", "long_polling_listen_addr"]) {
+  for (const key of ["prof_listen_addr", "long_polling_listen_addr"]) {
     const about = warnings.filter((line) => line.includes(`: ${key}: `));
     assert.equal(about.length, 1, key);
     assert.match(about[0], /^warning: .*not yet in this version/);
@@ -114,9 +114,13 @@ Deno.test("what has no effect, or not yet, is said once", async () => {
 Deno.test("the original's sample starts a server", async () => {
   await using pushd = await startPushd({
     config: await Deno.readTextFile(ORIGINAL),
-    env: { PUSHD_TCP_LISTEN_ADDR: "127.0.0.1:0", PUSHD_STATS_LISTEN_ADDR: "127.0.0.1:0" },
+    env: {
+      PUSHD_TCP_LISTEN_ADDR: "127.0.0.1:0",
+      PUSHD_STATS_LISTEN_ADDR: "127.0.0.1:0",
+      PUSHD_S2S_LISTEN_ADDR: "127.0.0.1:0",
+    },
   });
-  assert.match(pushd.log(), /WARN .*etc_servers.*not yet in this version/);
+  assert.match(pushd.log(), /INFO .*a node of a cluster .*ZooKeeper 127.0.0.1:2181,127.0.0.1:2182/);
   assert.equal((await pushd.stat()).conf.session_timeout, "2m");
   using client = await Client.connect(pushd.port);
   await client.ask("sub channel1", "SUBSCRIBED channel1");

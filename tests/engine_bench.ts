@@ -150,6 +150,14 @@ export function bench(options: Partial<EngineOptions> = {}): Bench {
   };
 }
 
+/** `sub <channel>`, where there is nobody to wait for; false when the session follows it already. */
+export function follow(engine: Engine, session: Session, channel: string): boolean {
+  const joining = engine.subscribe(session, channel);
+  assert.equal(joining?.ready ?? null, null);
+  joining?.join();
+  return joining !== undefined;
+}
+
 export function clientOf(session: Session): Client {
   assert.ok(session.subscriber instanceof Client);
   return session.subscriber;

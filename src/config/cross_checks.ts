@@ -1,6 +1,7 @@
 // Checks between keys, of values that are each right for themselves.
 
 import { isLoopback } from "../core/host_check.ts";
+import { isClustered, s2sListenAddr } from "./clustered.ts";
 import type { Steps } from "./given.ts";
 import { quoted } from "./report.ts";
 import type { Config, KeyName } from "./schema.ts";
@@ -59,6 +60,20 @@ const MISTAKES: readonly Check[] = [
   needs("s2s_tls_cert", ["s2s_tls_key", "s2s_tls_ca"], (config) => config.s2s_tls_cert !== ""),
   needs("s2s_tls_key", ["s2s_tls_cert", "s2s_tls_ca"], (config) => config.s2s_tls_key !== ""),
   needs("s2s_tls_ca", ["s2s_tls_cert", "s2s_tls_key"], (config) => config.s2s_tls_ca !== ""),
+  {
+    at: "s2s_secret",
+    with: ["etc_servers", "s2s_peers", "s2s_listen_addr", "tcp_listen_addr"],
+    find: (config) => {
+      if (!isClustered(config) || config.s2s_secret !== "") return [];
+      const addr = s2sListenAddr(config);
+      return [
+        isLoopback(addr.hostname)
+          ? null
+          : `is empty, and others can reach ${quoted(addr.text)}, where nodes come in; give all ` +
+            "nodes the same secret, or listen on loopback (s2s_listen_addr)",
+      ];
+    },
+  },
   {
     at: "proxy_protocol",
     with: ["trusted_proxies"],

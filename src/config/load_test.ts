@@ -5,8 +5,11 @@ import fc from "fast-check";
 import { DEFAULT_PATH, loadConfig, pathToRead } from "./load.ts";
 import { type Config, defaultConfig } from "./schema.ts";
 
-function load(text: string): { config: Config; warnings: string[] } {
-  const result = loadConfig({ path: "etc/pushd.cf", text });
+function load(
+  text: string,
+  env: Record<string, string> = {},
+): { config: Config; warnings: string[] } {
+  const result = loadConfig({ path: "etc/pushd.cf", text, env });
   if (!result.ok) assert.fail(result.mistakes.join("\n"));
   return result;
 }
@@ -267,13 +270,28 @@ Deno.test("loadConfig: addresses that others can reach are warned of", () => {
 
 Deno.test("loadConfig: what is not yet in this version is said once it is set", () => {
   const { config, warnings } = load(
-    'msg_storage: "sqlite"\nmsg_retention: 0\ncluster: pushd\ns2s_peers: ["a:1"]\n',
+    'msg_storage: "sqlite"\nmsg_retention: 0\ncluster: pushd\nmetrics_logfile: "m.log"\n',
   );
   assert.deepEqual(warnings, [
-    "etc/pushd.cf:4: s2s_peers: is not yet in this version: the server stands alone",
+    'etc/pushd.cf:4: metrics_logfile: "m.log": is not yet in this version: no metrics are written to a file',
   ]);
   assert.equal(config.msg_storage, "sqlite");
   assert.deepEqual(load('msg_storage: ""').warnings, []);
+});
+
+Deno.test("loadConfig: nodes need a secret where others can reach them, and none on loopback", () => {
+  const cluster = 's2s_peers: ["10.0.0.2:2223"]\n';
+  const mistake = mistakeOf(
+    `tcp_listen_addr: ":2222"\nauth: on\napps: [{ id: "a", secret: "b" }]\n${cluster}`,
+  );
+  assert.match(mistake, /s2s_secret: is empty, and others can reach ":2223"/);
+  assert.match(mistakeOf(`s2s_listen_addr: "10.0.0.1:9"`), /can reach "10.0.0.1:9"/);
+  assert.deepEqual(load(cluster).warnings, []);
+  assert.deepEqual(load(`s2s_listen_addr: ":9"\ns2s_secret: x`).warnings, []);
+  assert.deepEqual(
+    load(`tcp_listen_addr: "10.0.0.1:2222"\nauth: on\napps: [{ id: "a", secret: "b" }]`).warnings,
+    [],
+  );
 });
 
 Deno.test("loadConfig: secrets are in no mistake and no warning", () => {
@@ -388,7 +406,8 @@ Deno.test("loadConfig: takes a file of the original", () => {
   const text = Deno.readTextFileSync(
     new URL("../../tests/fixtures/original_pushd.cf", import.meta.url),
   );
-  const { config, warnings } = load(text);
+  assert.match(mistakeOf(text), /s2s_secret: is empty, and others can reach ":2223"/);
+  const { config, warnings } = load(text, { PUSHD_S2S_SECRET: "nodes" });
   assert.equal(config.session_timeout, 120_000);
   assert.equal(config.max_cache_msgs_every_channel, 3000);
   assert.equal(config.mongodb.addr.text, "127.0.0.1:27017");
@@ -401,6 +420,6 @@ Deno.test("loadConfig: takes a file of the original", () => {
     "serv_initial_goroutine_num",
   ]);
   const notYet = keys(/is not yet in this version/);
-  assert.ok(notYet.includes("etc_servers"));
+  assert.ok(notYet.includes("prof_listen_addr"));
   assert.equal(warnings.length, 3 + notYet.length);
 });

@@ -1,5 +1,6 @@
 // What a reload changes: the running configuration and one newly loaded, into the one in force afterwards.
 
+import { isClustered } from "./clustered.ts";
 import { crossCheck, type Finding } from "./cross_checks.ts";
 import { inheritTexts, type Shown, shownOf } from "./redact.ts";
 import { plain, quoted } from "./report.ts";
@@ -51,7 +52,13 @@ export function planReload(current: Config, loaded: Config): ReloadPlan {
   const changed = KEY_NAMES.filter((name) =>
     !isSame(valueOf(current, name), valueOf(loaded, name))
   );
-  const waiting = new Set(changed.filter((name) => !specOf(name).reload));
+  // To stand alone, or not to: what a reload applies to a cluster does not make one, or end it.
+  const isOther = isClustered(current) !== isClustered(loaded);
+  const waiting = new Set(
+    changed.filter((name) =>
+      !specOf(name).reload || (isOther && (name === "etc_servers" || name === "s2s_peers"))
+    ),
+  );
   const originOf = (name: KeyName) => waiting.has(name) ? current : loaded;
   const config = assemble(new Map(KEY_NAMES.map((name) => [name, valueOf(originOf(name), name)])));
   inheritTexts(config, originOf);

@@ -14,6 +14,7 @@ import {
   writeMessageLine,
 } from "../proto/encoder.ts";
 import type { ChannelHistory } from "./channel_history.ts";
+import type { RoutedChannel } from "./ports/router.ts";
 import type { Follower } from "./ports/subscriber.ts";
 
 /** A batch grows no larger (a message that is larger goes alone); a full one is handed out at once. */
@@ -40,7 +41,7 @@ export interface Batch {
   count: number;
   firstTs: number;
   lastTs: number;
-  froms: (string | undefined)[] | null;
+  froms: readonly (string | undefined)[] | null;
 }
 
 /**
@@ -49,7 +50,7 @@ export interface Batch {
  * of the turn, and before the set of subscribers changes: a batch belongs to the subscribers of the
  * moment of each of its messages.
  */
-export class Channel {
+export class Channel implements RoutedChannel {
   readonly subscribers: Subscription[] = [];
   /** Sessions subscribed but still reading history. */
   catchingUp = 0;
@@ -61,6 +62,9 @@ export class Channel {
   lastTs = 0;
   /** Whether the channel has been forgotten: whoever holds it must look it up again. */
   forgotten = false;
+  /** See {@link RoutedChannel}. */
+  interestVersion = 0;
+  route: unknown = null;
   /** The bytes in front of each message's timestamp. */
   readonly prefix: Uint8Array<ArrayBuffer>;
 

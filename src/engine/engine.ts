@@ -6,12 +6,16 @@ import { encodeUtf8 } from "../proto/bytes.ts";
 import { MESSAGE_LINE_EXTRA } from "../proto/encoder.ts";
 import { WireError } from "../proto/errors.ts";
 import { checkName, nameBytes } from "../proto/names.ts";
-import type { Channel, Subscription } from "./channel.ts";
+import { Announced } from "./announced.ts";
+import type { LogLimits } from "./arrival_logs.ts";
+import type { Batch, Channel, Subscription } from "./channel.ts";
 import { App, DEFAULT_APP } from "./channel_table.ts";
+import { Clustered, type ClusteredHost } from "./clustered.ts";
 import { History, type HistoryPage, type ReplayStart, type Storage } from "./history.ts";
 import type { HistoryLimits } from "./history_cache.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
 import type { MessageRange, PruneRequest, PruneStep } from "./ports/history_store.ts";
+import type { Router, RouterHost } from "./ports/router.ts";
 import type { Subscriber } from "./ports/subscriber.ts";
 import type { ReplayHost } from "./replay.ts";
 import { Session } from "./session.ts";
@@ -21,6 +25,8 @@ export type { HistoryPage, ReplayStart } from "./history.ts";
 
 /** Channels that are looked at before others have their turn. */
 const CHANNELS_PER_TURN = 1000;
+/** For a subscription that has ended before its replay could begin. */
+const NO_REPLAY: ReplayStart = { count: 0, partial: false, start: () => {} };
 
 /** Settings of an {@link Engine}. */
 export interface EngineOptions {
@@ -33,7 +39,34 @@ export interface EngineOptions {
   history: HistoryLimits;
   /** What keeps them beside memory, and what stands before it. */
   storage?: Storage;
+  /** The other nodes, where there may be some. */
+  cluster?: ClusterOptions;
   maxChannelsPerConnection: number;
+}
+
+/** What makes an engine a part of a cluster. */
+export interface ClusterOptions {
+  router: Router;
+  /** Whether the store is every node's. */
+  isStoreShared: boolean;
+  /** Bounds of what is remembered of the order in which messages arrived. */
+  arrivals: LogLimits;
+}
+
+/** The bounds that may change. */
+export interface EngineLimits {
+  history: HistoryLimits;
+  /** See {@link ClusterOptions}. */
+  arrivals: LogLimits;
+  maxChannelsPerConnection: number;
+}
+
+/** A new subscription that is not among the channel's yet. */
+export interface Joining {
+  /** Until the other nodes know of it; null when there is nothing to wait for. */
+  readonly ready: Promise<void> | null;
+  /** Makes it live: what is published from now on is delivered. */
+  join(): void;
 }
 
 /** Plain counters, read by the stats door. */
@@ -46,7 +79,7 @@ export interface EngineCounters {
 }
 
 /** Everything behind the doors, on one node. */
-export class Engine implements TurnTask, ReplayHost {
+export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   readonly node: string;
   readonly counters: EngineCounters = { published: 0, delivered: 0, subscriptions: 0 };
   /** What messages wait in for the store; null where there is none. */
@@ -61,6 +94,7 @@ export class Engine implements TurnTask, ReplayHost {
   #turn: Turn;
   #apps = new Map<string, App>();
   #history: History | null;
+  #clustered: Clustered | null;
   #maxChannelsPerConnection: number;
   #open: Channel[] = [];
   #inTurn = false;
@@ -82,6 +116,20 @@ export class Engine implements TurnTask, ReplayHost {
     this.readPage = stored === null
       ? null
       : (app, channel, afterTs) => stored.page(app, channel, afterTs);
+    this.#clustered = this.#joinCluster(options.cluster);
+  }
+
+  #joinCluster(options: ClusterOptions | undefined): Clustered | null {
+    if (options === undefined) return null;
+    const { router, isStoreShared: isShared, arrivals: limits } = options;
+    const history = this.#history;
+    const parts = history && { cache: history.cache, stored: history.stored, isShared };
+    return new Clustered({ host: this, router, parts, limits });
+  }
+
+  /** What the router asks of this engine; null without a router. */
+  get routerHost(): RouterHost | null {
+    return this.#clustered;
   }
 
   /** The application `id`, made when it is new. */
@@ -97,9 +145,10 @@ export class Engine implements TurnTask, ReplayHost {
   }
 
   /** Takes other bounds, for sessions that are open, too. */
-  setLimits(limits: { history: HistoryLimits; maxChannelsPerConnection: number }): void {
+  setLimits(limits: EngineLimits): void {
     this.#maxChannelsPerConnection = limits.maxChannelsPerConnection;
     this.#history?.cache.setLimits(limits.history);
+    this.#clustered?.history?.logs.setLimits(limits.arrivals);
   }
 
   /** Number of channels known, over all applications. */
@@ -109,9 +158,18 @@ export class Engine implements TurnTask, ReplayHost {
     return count;
   }
 
-  /** Bytes of kept messages. */
+  /** Bytes of messages in memory. */
   get historyBytes(): number {
-    return this.#history?.cache.bytes ?? 0;
+    return (this.#history?.cache.bytes ?? 0) + (this.#clustered?.history?.logs.bytes ?? 0);
+  }
+
+  /** The last timestamp given, or seen at a peer, microseconds. */
+  get lastTs(): number {
+    return this.#clock.last;
+  }
+
+  sawTimestamp(ts: number): void {
+    this.#clock.moveFrom(ts);
   }
 
   /** A new connection's session, in the application `default`. */
@@ -193,7 +251,7 @@ export class Engine implements TurnTask, ReplayHost {
     this.#open = [];
     for (const channel of open) {
       this.closeBatch(channel);
-      if (channel.isIdle && channel.history === null) this.#forget(channel);
+      this.forgetIfUnused(channel);
     }
   }
 
@@ -202,22 +260,46 @@ export class Engine implements TurnTask, ReplayHost {
     const batch = channel.takeBatch();
     if (batch === null) return;
     this.#history?.append(channel, batch);
-    this.counters.delivered += batch.count * channel.subscribers.length;
-    channel.fanOut(batch, this.node);
+    this.fanOut(channel, batch, this.node);
+    this.#clustered?.hand(channel, batch);
     batch.lines.release();
+  }
+
+  /** Hands a batch to the channel's subscribers. */
+  fanOut(channel: Channel, batch: Batch, node: string): void {
+    this.counters.delivered += batch.count * channel.subscribers.length;
+    channel.fanOut(batch, node);
   }
 
   countDelivered(messages: number): void {
     this.counters.delivered += messages;
   }
 
-  /** `sub <channel>`. Returns false when the session follows it already. */
-  subscribe(session: Session, name: string): boolean {
+  /** `sub <channel>`. Undefined when the session follows it already. */
+  subscribe(session: Session, name: string): Joining | undefined {
     const subscription = this.#subscription(session, nameBytes(name, "channel"));
-    if (subscription === undefined) return false;
-    subscription.channel.join(subscription);
-    this.#history?.cache.touch(subscription.channel);
-    return true;
+    if (subscription === undefined) return undefined;
+    const announced = this.#announce(session, subscription);
+    return {
+      ready: announced.ready,
+      join: () => {
+        const { channel } = subscription;
+        // Before it has no follower for a moment, in which closing might have it forgotten.
+        this.closeBatch(channel);
+        if (!announced.end()) return;
+        channel.join(subscription);
+        this.#history?.cache.touch(channel);
+      },
+    };
+  }
+
+  /** The subscription is a follower from now on, and the other nodes are told where they have to be. */
+  #announce(session: Session, subscription: Subscription): Announced {
+    const { channel } = subscription;
+    const announced = new Announced(subscription, session.replays);
+    this.#clustered?.follow(channel);
+    announced.ready = this.#clustered?.router.whenWanted(channel) ?? null;
+    return announced;
   }
 
   /**
@@ -234,7 +316,14 @@ export class Engine implements TurnTask, ReplayHost {
     const history = this.#requireHistory();
     const subscription = this.#subscription(session, bytes);
     if (subscription === undefined) return undefined;
-    const start = history.begin(this, subscription, session.app, session.replays, afterTs);
+    const announced = this.#announce(session, subscription);
+    const begin = () => {
+      this.closeBatch(subscription.channel);
+      if (!announced.end()) return NO_REPLAY;
+      return this.#clustered?.history?.begin(subscription, session.replays, afterTs) ??
+        history.begin(this, subscription, session.app, session.replays, afterTs);
+    };
+    const start = announced.ready?.then(begin) ?? begin();
     if (!(start instanceof Promise)) return start;
     return start.catch((error) => {
       this.#end(session, subscription);
@@ -297,8 +386,9 @@ export class Engine implements TurnTask, ReplayHost {
 
   #afterLeave(channel: Channel): void {
     if (!channel.isIdle) return;
-    if (channel.history === null && !channel.isOpen) this.#forget(channel);
-    else this.#history?.cache.touch(channel);
+    this.#clustered?.unfollow(channel);
+    this.forgetIfUnused(channel);
+    if (!channel.forgotten) this.#history?.cache.touch(channel);
   }
 
   /** Gives the session's replays the room that its subscriber has gained. */
@@ -328,9 +418,12 @@ export class Engine implements TurnTask, ReplayHost {
     const history = this.#requireHistory();
     const channel = app.find(bytes, 0, bytes.length);
     if (channel !== undefined) this.closeBatch(channel);
+    const request = { app, name, bytes, fromTs, limit, maxBytes };
+    const cluster = this.#clustered?.history;
+    if (cluster) return cluster.read(request);
     // Closing may have had it forgotten.
     const known = channel?.forgotten ? undefined : channel;
-    return history.read({ app, name, bytes, fromTs, limit, maxBytes }, known);
+    return history.read(request, known);
   }
 
   #requireHistory(): History {
@@ -347,11 +440,28 @@ export class Engine implements TurnTask, ReplayHost {
   /** Accepted messages have not been kept: they leave memory, too. */
   storeFailed(ranges: readonly MessageRange[]): void {
     this.#history?.failed(ranges, ({ app, channel }) => this.#find(app, channel));
+    const cluster = this.#clustered?.history;
+    if (!cluster) return;
+    for (const { app, channel, firstTs } of ranges) {
+      const found = this.#find(app, channel);
+      if (found !== undefined) cluster.logs.takeBack(found, firstTs);
+    }
+    cluster.forgetRead();
   }
 
   /** Messages up to `ts` are kept nowhere any more. */
   pruned(app: string, channel: string, ts: number): void {
-    this.#history?.pruned(this.#find(app, channel), ts);
+    const found = this.#find(app, channel);
+    this.#history?.pruned(found, ts);
+    const cluster = this.#clustered?.history;
+    if (!cluster) return;
+    if (found !== undefined) cluster.logs.prune(found, ts);
+    cluster.forgetRead();
+  }
+
+  /** Messages before `beforeTs` are to be kept nowhere: forgets what is remembered of peers' messages. */
+  async forgetArrivals(beforeTs: number): Promise<void> {
+    await this.#clustered?.expire(beforeTs);
   }
 
   /** `HistoryStore.prune` for the messages in memory, where nothing else keeps them: a whole round. */
@@ -366,13 +476,44 @@ export class Engine implements TurnTask, ReplayHost {
   }
 
   #find(app: string, channel: string): Channel | undefined {
-    const bytes = encodeUtf8(channel);
-    return this.#apps.get(app)?.find(bytes, 0, bytes.length);
+    return this.findChannel(app, encodeUtf8(channel));
+  }
+
+  findChannel(app: string, name: Uint8Array): Channel | undefined {
+    return this.#apps.get(app)?.find(name, 0, name.length);
+  }
+
+  *channels(): Generator<Channel> {
+    for (const app of this.#apps.values()) yield* app.channels();
+  }
+
+  /** Whether somebody may get the channel's messages now, here or on another node. */
+  mayHaveReaders(channel: Channel): boolean {
+    return channel.subscribers.length > 0 || this.#clustered !== null;
+  }
+
+  /**
+   * How far who gets the channel's messages is behind, here and on other nodes: see
+   * {@link Channel.backlogs}.
+   */
+  backlogs(channel: Channel, nowMs: number): { least: number; most: number } {
+    const here = channel.backlogs(nowMs);
+    const away = this.#clustered?.router.backlog(channel, nowMs) ?? -1;
+    if (away < 0) return here;
+    const least = channel.subscribers.length === 0 ? away : Math.min(here.least, away);
+    return { least, most: Math.max(here.most, away) };
+  }
+
+  forgetIfUnused(channel: Channel): void {
+    if (!channel.isIdle || channel.isOpen || channel.history !== null || channel.forgotten) return;
+    if (this.#clustered?.remembers(channel)) return;
+    this.#forget(channel);
   }
 
   /** Takes the channel out of its application; who still holds it must look it up again. */
   #forget(channel: Channel): void {
     channel.forgotten = true;
+    this.#clustered?.forget(channel);
     channel.app.remove(channel);
   }
 }

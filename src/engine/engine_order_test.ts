@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { BufferLedger } from "../../tests/buffer_ledger.ts";
-import { type Bench, bench, Client, type Got, START_MS } from "../../tests/engine_bench.ts";
+import { type Bench, bench, Client, follow, type Got, START_MS } from "../../tests/engine_bench.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Session } from "./session.ts";
 
@@ -59,7 +59,7 @@ class World {
   }
 
   sub(actor: Actor, name: string): void {
-    const isNew = this.bench.engine.subscribe(actor.session, name);
+    const isNew = follow(this.bench.engine, actor.session, name);
     assert.equal(isNew, !actor.periods.has(name));
     if (isNew) actor.periods.set(name, { due: [], next: 0 });
   }

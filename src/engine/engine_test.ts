@@ -4,7 +4,15 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { anyText } from "../../tests/any_text.ts";
 import { BufferLedger } from "../../tests/buffer_ledger.ts";
-import { bench, Client, clientOf, type Got, readAll, START_MS } from "../../tests/engine_bench.ts";
+import {
+  bench,
+  Client,
+  clientOf,
+  follow,
+  type Got,
+  readAll,
+  START_MS,
+} from "../../tests/engine_bench.ts";
 import type { PooledBuffer } from "../core/buffer_pool.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { WireError } from "../proto/errors.ts";
@@ -26,10 +34,10 @@ Deno.test("a message goes to the subscribers of its own moment, within one turn 
     const session = b.open();
     session.form = form;
     const other = b.open();
-    engine.subscribe(other, "c");
+    follow(engine, other, "c");
     pub(session, "c", "1");
-    assert.ok(engine.subscribe(session, "c"));
-    assert.ok(!engine.subscribe(session, "c"));
+    assert.ok(follow(engine, session, "c"));
+    assert.ok(!follow(engine, session, "c"));
     pub(session, "c", "2");
     assert.ok(engine.unsubscribe(session, "c"));
     assert.ok(!engine.unsubscribe(session, "c"));
@@ -47,7 +55,7 @@ Deno.test("everybody gets one turn's messages from the same bytes, each form enc
   const sessions = Array.from({ length: 50 }, () => b.open());
   sessions.forEach((session, i) => {
     if (i % 2 === 0) session.form = "json";
-    b.engine.subscribe(session, "c");
+    follow(b.engine, session, "c");
   });
   for (let i = 0; i < 20; i++) b.pub(sessions[0], "c", `${i}`);
   b.engine.endTurn();
@@ -60,7 +68,7 @@ Deno.test("everybody gets one turn's messages from the same bytes, each form enc
 Deno.test("a full batch goes out before the turn ends, and the order holds", () => {
   const b = bench();
   const session = b.open();
-  b.engine.subscribe(session, "c");
+  follow(b.engine, session, "c");
   const texts = Array.from({ length: 100 }, (_, i) => `${i}`.padEnd(10_000, "."));
   for (const text of texts) b.pub(session, "c", text);
   clientOf(session).read();
@@ -113,7 +121,7 @@ Deno.test("subscribing to a channel that its own last message has pushed out of 
     const b = bench({ history });
     const session = b.open();
     b.pub(session, "c", "1");
-    if (from === undefined) b.engine.subscribe(session, "c");
+    if (from === undefined) follow(b.engine, session, "c");
     else b.engine.subscribeFrom(session, "c", from)?.start();
     b.pub(session, "c", "2");
     assert.deepEqual(readAll(b, session), ["2"]);
@@ -205,7 +213,7 @@ Deno.test("without history: refused where it is needed, and no channel outlives 
   assert.equal(code(() => b.engine.subscribeFrom(session, "c", 0)), "history-off");
   assert.equal(b.engine.channelCount, 0);
   for (let i = 0; i < 20_000; i++) {
-    b.engine.subscribe(session, `c${i}`);
+    follow(b.engine, session, `c${i}`);
     if (i % 3 === 0) b.pub(session, `c${i}`, "x");
     b.engine.unsubscribe(session, `c${i}`);
     if (i % 5 === 0) b.pub(session, `d${i}`, "x");
@@ -235,16 +243,16 @@ Deno.test("too many channels: nothing is left behind, and one that leaves makes 
   for (const keepHistory of [true, false]) {
     const b = bench({ keepHistory, maxChannelsPerConnection: 3 });
     const session = b.open();
-    for (const name of ["a", "b", "c"]) assert.ok(b.engine.subscribe(session, name));
-    assert.equal(code(() => b.engine.subscribe(session, "d")), "too-many-channels");
+    for (const name of ["a", "b", "c"]) assert.ok(follow(b.engine, session, name));
+    assert.equal(code(() => follow(b.engine, session, "d")), "too-many-channels");
     if (keepHistory) {
       assert.equal(code(() => b.engine.subscribeFrom(session, "d", 0)), "too-many-channels");
     }
     assert.equal(b.engine.channelCount, 3);
     assert.equal(b.engine.counters.subscriptions, 3);
-    assert.ok(!b.engine.subscribe(session, "a"));
+    assert.ok(!follow(b.engine, session, "a"));
     b.engine.unsubscribe(session, "b");
-    assert.ok(b.engine.subscribe(session, "d"));
+    assert.ok(follow(b.engine, session, "d"));
     b.pub(session, "d", "x");
     assert.deepEqual(readAll(b, session), ["x"]);
   }
@@ -261,7 +269,7 @@ Deno.test("names that cannot be, and names that only look odd", () => {
   ) {
     const bytes = encodeUtf8(name);
     const tries = [
-      () => b.engine.subscribe(session, name),
+      () => follow(b.engine, session, name),
       () => b.engine.subscribeFrom(session, name, 0),
       () => b.engine.unsubscribe(session, name),
       () => b.engine.history(session, name, 0, 1),
@@ -271,7 +279,7 @@ Deno.test("names that cannot be, and names that only look odd", () => {
   }
   assert.equal(b.engine.channelCount, 0);
   const names = ["__proto__", "constructor", "toString", "\u00e9", "e\u0301", "\ufeffc", "c"];
-  for (const name of names) b.engine.subscribe(session, name);
+  for (const name of names) follow(b.engine, session, name);
   for (const name of names) b.pub(session, name, `to ${name}`);
   readAll(b, session);
   assert.deepEqual(
@@ -287,7 +295,7 @@ Deno.test("applications never meet, however their names and those of channels jo
   const sessions = pairs.map(([app, channel]) => {
     const session = b.open();
     session.app = b.engine.app(app);
-    b.engine.subscribe(session, channel);
+    follow(b.engine, session, channel);
     return session;
   });
   const publisher = b.open();
@@ -306,10 +314,10 @@ Deno.test("closing a session ends what it follows, live or catching up, once", (
   const b = bench({ history: { maxMessagesPerChannel: 9, maxBytes: 1 << 30, maxIdleChannels: 0 } });
   const session = b.open(new Client(0));
   const other = b.open();
-  b.engine.subscribe(other, "c");
+  follow(b.engine, other, "c");
   b.pub(other, "c", "1");
   b.engine.subscribeFrom(session, "c", 0)?.start();
-  b.engine.subscribe(session, "d");
+  follow(b.engine, session, "d");
   assert.equal(session.replays.size, 1);
   assert.equal(b.engine.counters.subscriptions, 3);
   b.pub(session, "d", "x");
@@ -328,7 +336,7 @@ Deno.test("closing a session ends what it follows, live or catching up, once", (
 Deno.test("a change of form takes hold between two messages", () => {
   const b = bench();
   const session = b.open();
-  b.engine.subscribe(session, "c");
+  follow(b.engine, session, "c");
   session.user = "ann";
   b.pub(session, "c", "1");
   session.user = "bob";
@@ -357,7 +365,7 @@ Deno.test("a change of form takes hold between two messages", () => {
 Deno.test("timestamps rise and stay with the wall clock, whatever that does between turns", () => {
   const b = bench();
   const session = b.open();
-  b.engine.subscribe(session, "c");
+  follow(b.engine, session, "c");
   let last = 0;
   for (const jump of [0, 5, -3_600_000, 10, 0, 1, 7_200_000, -1, 86_400_000, 3]) {
     b.time.wall += jump;
@@ -384,7 +392,7 @@ Deno.test("a client cut off in the middle of a fan-out keeps nobody else from th
   using ledger = new BufferLedger();
   const b = bench({ keepHistory: false });
   const sessions = [b.open(), b.open(new Full()), b.open()];
-  for (const session of sessions) b.engine.subscribe(session, "c");
+  for (const session of sessions) follow(b.engine, session, "c");
   b.pub(sessions[0], "c", "x");
   assert.deepEqual(sessions.map((session) => readAll(b, session)), [["x"], [], ["x"]]);
   for (const session of sessions) b.engine.closeSession(session);
@@ -402,7 +410,7 @@ Deno.test("any message comes as it was sent, live and kept, in both forms", () =
     const sessions = (["text", "json"] as const).flatMap((form) => {
       const [live, late] = [b.open(), b.open()];
       live.form = late.form = form;
-      b.engine.subscribe(live, "c");
+      follow(b.engine, live, "c");
       return [live, late];
     });
     for (const text of texts) b.pub(sessions[0], "c", text);

@@ -1,7 +1,7 @@
 // History from a store that fails, is down for a while, or answers when nobody listens any more.
 
 import assert from "node:assert/strict";
-import { Client, clientOf } from "../../tests/engine_bench.ts";
+import { Client, clientOf, follow } from "../../tests/engine_bench.ts";
 import { goRound } from "../../tests/go_round.ts";
 import { HeldStore } from "../../tests/held_store.ts";
 import { StoredBench } from "../../tests/stored_bench.ts";
@@ -173,7 +173,7 @@ Deno.test("unsubscribed and subscribed anew while the first read is under way: t
   const first = isUnavailable(() => bench.sub(session, "c", 1));
   await goRound();
   assert.ok(engine.unsubscribe(session, "c"));
-  assert.ok(engine.subscribe(session, "c"));
+  assert.ok(follow(engine, session, "c"));
   store.isDown = true;
   store.holdsReads = false;
   store.releaseReads();

@@ -225,15 +225,24 @@ export class Announcer implements TurnTask {
     }
   }
 
-  /** The peer has acknowledged everything up to `version`. False for one that was never given. */
-  acknowledged(link: AnnouncedLink, version: number): boolean {
-    if (version > this.#version) return false;
+  /**
+   * The peer has acknowledged everything up to `version`: whether it has heard of something only now
+   * that counted as known already. Null for a version that was never given.
+   */
+  acknowledged(link: AnnouncedLink, version: number): boolean | null {
+    if (version > this.#version) return null;
     const audience = this.#audience.get(link);
-    if (audience === undefined) return true;
+    if (audience === undefined) return false;
+    const isLate = audience.ackedVersion < 0 || audience.isSlow;
     audience.ackedVersion = Math.max(audience.ackedVersion, version);
     audience.isSlow = false;
     this.#settleWaits();
-    return true;
+    return isLate;
+  }
+
+  /** See `Router.isWanted`. */
+  isWanted({ interestVersion: version }: RoutedChannel): boolean {
+    return this.#isKnown(version);
   }
 
   /** See `Router.whenWanted`. */

@@ -67,8 +67,12 @@ export async function greet(
   await writeAll(wire, dialer);
   const challenge = await expect(wire, reader, FrameType.challenge);
   const hello = readHello(challenge.payload);
-  checkHello(self, hello);
-  onChallenge(hello);
+  try {
+    checkHello(self, hello);
+    onChallenge(hello);
+  } catch (error) {
+    throw await refuse(wire, error);
+  }
   const said = { dialer, acceptor: challenge.bytes };
   await writeAll(
     wire,
@@ -172,10 +176,8 @@ function readRefusal(payload: PayloadReader): Refusal {
 }
 
 function isRefusalCode(code: unknown): code is RefusalCode {
-  return ["version", "cluster", "node-id", "self", "address", "proof", "linked", "draining"]
-    .includes(
-      code as string,
-    );
+  const codes = ["version", "cluster", "node-id", "self", "address", "proof", "linked", "draining"];
+  return codes.includes(code as string);
 }
 
 /** Writes all of it; rejects as the connection does. */

@@ -77,6 +77,7 @@ class Side {
         this.texts.push(decodeUtf8(block.lines).trimEnd().split(" ").slice(3).join(" "));
         this.#changed();
       },
+      lastTs: 1,
       onGap: (_, messages) => this.gaps += messages,
     });
     const link = this.link = new Link(greeted, {

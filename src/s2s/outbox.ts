@@ -225,6 +225,11 @@ export class Outbox {
     return true;
   }
 
+  /** As {@link resume}, for a peer that has nothing which it has not acknowledged. */
+  resumeAll(): void {
+    this.resume(this.#ackedSeq);
+  }
+
   /** Forgets everything that the peer has not got; returns how many messages that are. */
   clear(): number {
     const left = this.#nextSeq - this.#ackedSeq;

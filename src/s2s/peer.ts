@@ -1,6 +1,6 @@
 // What this node knows of one peer, beyond the life of a link: what it wants, and what is on its way.
 
-import type { RemoteBlock } from "../engine/ports/router.ts";
+import { PeerError, type RemoteBlock } from "../engine/ports/router.ts";
 import { lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
 import { decodeUtf8 } from "../proto/bytes.ts";
 import { checkName } from "../proto/names.ts";
@@ -11,7 +11,8 @@ import type { Hello } from "./hello.ts";
 import { FilteredInterest, FullInterest, type Interest, ListedInterest } from "./interest.ts";
 import type { Link } from "./link.ts";
 import { Outbox } from "./outbox.ts";
-import { Questions } from "./questions.ts";
+import { PeerClock } from "./peer_clock.ts";
+import { type Answer, Questions } from "./questions.ts";
 
 /** What a peer asks of the router. */
 export interface PeerHost {
@@ -23,6 +24,8 @@ export interface PeerHost {
   onTooMuchInterest(peer: Peer): void;
   /** A batch of the peer. */
   onBatch(peer: Peer, block: RemoteBlock): void;
+  /** Our clock's last timestamp, microseconds. */
+  readonly lastTs: number;
   /** Messages of the peer were lost on the way to us, by its own bounds. */
   onGap(peer: Peer, messages: number): void;
 }
@@ -37,8 +40,15 @@ export class Peer {
   interest: Interest = new ListedInterest();
   /** Everything that it accepted up to this timestamp has arrived, microseconds. */
   watermark = 0;
-  /** Its wall clock against ours, ms; undefined until it is known. */
-  skewMs: number | undefined = undefined;
+  readonly clock: PeerClock = new PeerClock();
+  /** Whether its timestamps are so far ahead that they do not move ours. */
+  isAhead = false;
+  /** It has left in order, and this was its last timestamp, microseconds; undefined while it has not. */
+  leftTs: number | undefined = undefined;
+  /** Ends the time for which what is on its way is kept. */
+  forgetTimer: ReturnType<typeof setTimeout> | undefined = undefined;
+  /** How often it was not waited for, because it did not acknowledge in time. */
+  slowAcks = 0;
   /** Messages received from it. */
   received = 0;
   /** When it came up or went down, ms since the epoch. */
@@ -62,8 +72,7 @@ export class Peer {
   linkUp(link: Link): void {
     if (link.hello.incarnation !== this.hello.incarnation) {
       this.outbox.clear();
-      this.interest = new ListedInterest();
-      this.#host.onInterest(this);
+      this.forgetInterest();
       this.#expectedSeq = -1;
       this.watermark = 0;
     }
@@ -86,13 +95,26 @@ export class Peer {
     this.questions.failAll(reason);
   }
 
+  /** It is taken to want nothing. */
+  forgetInterest(): void {
+    this.interest = new ListedInterest();
+    this.#host.onInterest(this);
+  }
+
+  /** Asks it. Rejects with a {@link PeerError} where it cannot be asked, or does not answer. */
+  ask(question: unknown): Promise<Answer> {
+    const { link } = this;
+    if (link === null) return Promise.reject(new PeerError(`${this.id} is not linked`));
+    return this.questions.ask(question, (frame) => link.queue(frame));
+  }
+
   /** `resume`: where the peer is in our messages. */
   processResume(link: Link, payload: PayloadReader): void {
     const knowsUs = payload.u8() === 1;
     const seq = payload.u53();
     if (!knowsUs) {
-      // It has never heard of us: what was kept was for another one of its lives.
-      this.outbox.clear();
+      // Nothing of ours has reached it, in this life: it is to have everything that is kept for it.
+      this.outbox.resumeAll();
     } else if (!this.outbox.resume(seq)) {
       throw new FrameError(`it says to have ${seq} messages, more than were ever sent`);
     }
@@ -158,7 +180,10 @@ export class Peer {
     const app = payload.name();
     const channel = payload.name();
     interest.add({ app, channel });
-    if (interest.size <= this.#host.channelRoom) return;
+    if (interest.size > this.#host.channelRoom) this.#wantEverything();
+  }
+
+  #wantEverything(): void {
     this.interest = new FullInterest();
     if (this.#next !== null) this.#next = this.interest;
     this.#host.onTooMuchInterest(this);
@@ -170,7 +195,13 @@ export class Peer {
     this.interest = this.#next;
     this.#next = null;
     this.#host.onInterest(this);
-    acknowledgeInterest(link, version);
+    this.#acknowledgeInterest(link, version);
+  }
+
+  /** Says how far our clock is, too: whatever is accepted later comes to the peer. */
+  #acknowledgeInterest(link: Link, version: number): void {
+    const { lastTs } = this.#host;
+    link.queue(new FrameBuilder(FrameType.interestAck).u53(version).u53(lastTs).finish());
   }
 
   /** A change is in force at once, and is known in full once the whole interest is. */
@@ -189,18 +220,15 @@ export class Peer {
       if (kind === InterestKind.list) {
         const name = { app: payload.name(), channel: payload.name() };
         for (const interest of interests) interest.add(name);
+        if (this.interest.size > 0 && this.#host.channelRoom < 0) this.#wantEverything();
       } else {
         const hash = { a: payload.u32() | 0, b: payload.u32() | 0 };
         for (const interest of interests) interest.addHash(hash);
       }
     }
     this.#host.onInterest(this);
-    if (this.#next === null) acknowledgeInterest(link, version);
+    if (this.#next === null) this.#acknowledgeInterest(link, version);
   }
-}
-
-function acknowledgeInterest(link: Link, version: number): void {
-  link.queue(new FrameBuilder(FrameType.interestAck).u53(version).finish());
 }
 
 function readFroms(bytes: Uint8Array, count: number): (string | undefined)[] {

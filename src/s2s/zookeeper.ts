@@ -3,6 +3,7 @@
 import type { Logger } from "../core/logger.ts";
 import { pause } from "../core/pause.ts";
 import { spawn, type Task } from "../core/spawn.ts";
+import { Wake } from "../core/wake.ts";
 import type { MemberInfo, Membership, MembershipEvents } from "./membership.ts";
 import { ZooKeeperClient, ZooKeeperError } from "./zookeeper_client.ts";
 import { OwnZnode } from "./zookeeper_own.ts";
@@ -291,30 +292,4 @@ function clampTimeout(sessionTimeoutMs: number): number {
 function isSame(a: MemberInfo | undefined, b: MemberInfo): boolean {
   return a !== undefined && a.id === b.id && a.incarnation === b.incarnation &&
     a.s2sAddr === b.s2sAddr && a.clientAddr === b.clientAddr && a.version === b.version;
-}
-
-/** Somebody waits here, and is woken when there is something to do, also when that was before. */
-class Wake {
-  #isSet = false;
-  #end: (() => void) | undefined;
-
-  set(): void {
-    this.#isSet = true;
-    this.#end?.();
-  }
-
-  /** Until {@link set}, or for `ms`. */
-  wait(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        this.#end = undefined;
-        this.#isSet = false;
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      this.#end = end;
-      if (this.#isSet) end();
-    });
-  }
 }

@@ -2,7 +2,7 @@
 // TLS is being agreed on.
 
 import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
-import { closeQuietly } from "./socket.ts";
+import { closeQuietly } from "../core/close_quietly.ts";
 
 /** How long it may take, ms: the proxy's header and the handshake, each. */
 export const ARRIVAL_MS = 8000;

@@ -14,7 +14,8 @@ import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
 import { HeldReplies, type HeldRepliesOwner } from "./held_replies.ts";
 import { holdBack, type ReadBudget } from "./pace.ts";
 import { type RequestHost, Requests } from "./requests.ts";
-import { closeQuietly, type Socket } from "./socket.ts";
+import { closeQuietly } from "../core/close_quietly.ts";
+import { type Socket } from "./socket.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
 /** A silent connection waits for its next bytes in a buffer of this size. */
@@ -171,8 +172,8 @@ export class Connection
       if (turn.count === askedTurn) await this.#breathe(askedMs);
       while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
       const channel = this.#requests.lastChannel;
-      if (channel !== null && channel.subscribers.length > 0) {
-        await holdBack(channel, count, () => this.#state === "open");
+      if (channel !== null && this.engine.mayHaveReaders(channel)) {
+        await holdBack(this.engine, channel, count, () => this.#state === "open");
       }
       const chunk = buffer.subarray(0, count);
       const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
@@ -249,12 +250,17 @@ export class Connection
 
   /** Closes in order where that is due, and everything that was asked for has been answered. */
   #endIfDone(): void {
-    if (this.#state !== "open" || this.#isServing || !this.held.isEmpty) return;
+    if (this.#state !== "open" || this.#isServing || this.#isOwing) return;
     if (this.#farewell !== null) {
       const { code, explanation } = this.#farewell;
       this.replyError(code, explanation);
       this.finish(code);
     } else if (this.#inputEnded && this.session.replays.size === 0) this.finish("client");
+  }
+
+  /** Whether replies wait for something else than the client. */
+  get #isOwing(): boolean {
+    return !this.held.isEmpty || this.#requests.isOwing;
   }
 
   // ---- what commands may do ----------------------------------------------------------------
@@ -282,6 +288,11 @@ export class Connection
     // It was us who kept it waiting.
     this.#lastReadMs = this.#host.turn.nowMs;
     this.#requests.onReleased();
+    this.#endIfDone();
+  }
+
+  onAnswered(): void {
+    this.#lastReadMs = this.#host.turn.nowMs;
     this.#endIfDone();
   }
 
@@ -395,6 +406,7 @@ export class Connection
     if (this.#state !== "open") return;
     this.#state = "finishing";
     this.held.clear();
+    this.#requests.clear();
     this.#reason = reason;
     this.#requests.halt();
     const { counters } = this.#host;
@@ -440,6 +452,7 @@ export class Connection
     this.#state = "closed";
     this.engine.closeSession(this.session);
     this.held.clear();
+    this.#requests.clear();
     this.#host.wheel.cancel(this);
     this.writer.close();
     this.wake();
@@ -494,7 +507,7 @@ export class Connection
 
   /** When the client was last heard of: while we do not read it, or owe it a reply, that is now. */
   #heardAtMs(nowMs: number): number {
-    const isOurTurn = this.#resume !== null || this.#inputEnded || !this.held.isEmpty;
+    const isOurTurn = this.#resume !== null || this.#inputEnded || this.#isOwing;
     return isOurTurn ? nowMs : this.#lastReadMs;
   }
 

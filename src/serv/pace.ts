@@ -1,6 +1,7 @@
 // How fast clients are read: no faster than others can be written to.
 
 import type { Channel } from "../engine/channel.ts";
+import type { Engine } from "../engine/engine.ts";
 
 /** How fast a publisher is read where every subscriber of its channel is behind, bytes/ms. */
 const ALL_BEHIND_BYTES_PER_MS = 4 * 1024;
@@ -44,6 +45,7 @@ export class ReadBudget {
  * has stopped taking bytes holds nobody back.
  */
 export async function holdBack(
+  engine: Pick<Engine, "backlogs">,
   channel: Channel,
   bytes: number,
   isOpen: () => boolean,
@@ -51,7 +53,7 @@ export async function holdBack(
   const startMs = performance.now();
   let nowMs = startMs;
   while (isOpen()) {
-    const { least, most } = channel.backlogs(nowMs);
+    const { least, most } = engine.backlogs(channel, nowMs);
     if (most <= FAR_BEHIND && least <= BEHIND) return;
     const rate = least > BEHIND ? ALL_BEHIND_BYTES_PER_MS : ONE_BEHIND_BYTES_PER_MS;
     const leftMs = bytes / rate - (nowMs - startMs);

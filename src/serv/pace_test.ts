@@ -23,7 +23,8 @@ function channelOf(backlogs: number[]): { channel: Channel; backlogs: number[] }
 
 async function heldMs(channel: Channel, bytes: number, isOpen = () => true): Promise<number> {
   const startMs = performance.now();
-  await holdBack(channel, bytes, isOpen);
+  const engine = { backlogs: (channel: Channel, nowMs: number) => channel.backlogs(nowMs) };
+  await holdBack(engine, channel, bytes, isOpen);
   return performance.now() - startMs;
 }
 

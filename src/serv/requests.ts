@@ -8,7 +8,8 @@ import { type ErrorCode, WireError } from "../proto/errors.ts";
 import { checkName } from "../proto/names.ts";
 import { Parser, type ParserEvents } from "../proto/parser.ts";
 import { isHttpLine, parseRequest, shorten } from "../proto/request.ts";
-import type { CommandContext } from "./commands/command.ts";
+import { BegunCommands, type BegunOwner } from "./begun_commands.ts";
+import type { CommandContext, Running } from "./commands/command.ts";
 import { commands } from "./commands/table.ts";
 import type { HeldReplies } from "./held_replies.ts";
 import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
@@ -31,6 +32,8 @@ export interface RequestHost extends CommandContext {
   replyError(code: ErrorCode, explanation: string): void;
   /** Something that the next request waited for is over. */
   wake(): void;
+  /** It may be that everything that was asked for so far has been answered. */
+  onAnswered(): void;
   /** Takes no more requests; closes once everything is written. */
   finish(reason: CloseReason): void;
   /** Closes at once. */
@@ -38,12 +41,15 @@ export interface RequestHost extends CommandContext {
 }
 
 /** Parses one connection's bytes and carries its requests out, in order. */
-export class Requests implements ParserEvents {
+export class Requests implements ParserEvents, BegunOwner {
   /** The channel of the last `pub`: most connections publish to one. */
   lastChannel: Channel | null = null;
 
   #host: RequestHost;
   #parser: Parser;
+  #begun: BegunCommands = new BegunCommands(this);
+  /** What waits until those have been replied to. */
+  #afterBegun: (() => void) | null = null;
   /** A command under way that the next request waits for. */
   #isRunning = false;
   #isThrottled = false;
@@ -62,6 +68,11 @@ export class Requests implements ParserEvents {
   /** Whether the next request has to wait for the last one. */
   get isBusy(): boolean {
     return this.#isRunning || this.#isThrottled;
+  }
+
+  /** Whether replies to commands that have begun are owed. */
+  get isOwing(): boolean {
+    return !this.#begun.isEmpty;
   }
 
   /** Whether only what is allowed before authentication is served. */
@@ -103,6 +114,11 @@ export class Requests implements ParserEvents {
     end: number,
     utf8: boolean,
   ): void {
+    if (!this.#begun.isEmpty) {
+      const line = bytes.slice(nameStart, end);
+      this.#waitForBegun(() => this.onPub(line, 0, nameEnd - nameStart, line.length, utf8));
+      return;
+    }
     const { counters, limits } = this.#host;
     counters.commands.pub++;
     try {
@@ -188,7 +204,9 @@ export class Requests implements ParserEvents {
 
   onLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
     const line = decodeLine(bytes, start, end, utf8);
-    if (this.#host.held.isEmpty) {
+    if (!this.#begun.isEmpty && (this.#begun.isFull || !overlaps(line))) {
+      this.#waitForBegun(() => this.#run(line, utf8));
+    } else if (this.#host.held.isEmpty) {
       this.#run(line, utf8);
     } else {
       // It comes after the messages before it, and sees what has become of them.
@@ -213,12 +231,47 @@ export class Requests implements ParserEvents {
       try {
         if (this.needsAuth && !command.beforeAuth) throw needAuth(name);
         if (!utf8) throw new WireError("bad-argument", `${name}: the line is not valid UTF-8`);
-        const running = command.run(this.#host, words);
-        if (running !== undefined) this.#awaitCommand(running);
+        this.#goOn(command.run(this.#host, words));
       } catch (error) {
-        this.#refuse(error);
+        // Behind the replies to those that have begun.
+        const finish = () => {
+          throw error;
+        };
+        this.#begun.add({ ready: null, finish });
       }
     }
+  }
+
+  #goOn(running: Running): void {
+    if (running instanceof Promise) this.#awaitCommand(running);
+    else if (running !== undefined) this.#begun.add(running);
+  }
+
+  #waitForBegun(work: () => void): void {
+    this.#isRunning = true;
+    this.halt();
+    this.#afterBegun = work;
+  }
+
+  onAllFinished(): void {
+    const next = this.#afterBegun;
+    this.#afterBegun = null;
+    if (next !== null) {
+      this.#isRunning = false;
+      next();
+      this.#host.wake();
+    }
+    this.#host.onAnswered();
+  }
+
+  onRefused(error: unknown): void {
+    this.#refuse(error);
+  }
+
+  /** The connection has ended: nothing is answered any more. */
+  clear(): void {
+    this.#begun.clear();
+    this.#afterBegun = null;
   }
 
   /** Whether commands were served for long enough, counted from the first of them. */
@@ -229,6 +282,7 @@ export class Requests implements ParserEvents {
   }
 
   onTooLong(): void {
+    if (!this.#begun.isEmpty) return this.#waitForBegun(() => this.onTooLong());
     this.#host.replyError(
       "line-too-long",
       `a line may have ${this.#parser.maxLineBytes} bytes; this one was dropped`,
@@ -295,6 +349,11 @@ function checkMessage(bytes: Uint8Array, start: number, end: number, utf8: boole
     throw new WireError("bad-message", "the message is not valid UTF-8");
   }
   if (bytes[end - 1] === CR) throw new WireError("bad-message", "the message ends in CR");
+}
+
+function overlaps(line: string): boolean {
+  const { command, words } = parseRequest(line);
+  return commands.get(command)?.overlaps?.(words) ?? false;
 }
 
 /** A line as text; of one that is not text only as much as it takes to see its command. */

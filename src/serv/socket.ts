@@ -10,12 +10,6 @@ export interface Socket {
   close(): void;
 }
 
-/** What accepts: a listener of Deno. */
-export interface Listener<C> {
-  accept(): Promise<C>;
-  close(): void;
-}
-
 /** A socket of which some bytes have been read already. */
 export class PrefixedSocket implements Socket {
   #first: Uint8Array | null;
@@ -43,14 +37,5 @@ export class PrefixedSocket implements Socket {
 
   close(): void {
     this.inner.close();
-  }
-}
-
-/** Closes what may have been closed already. */
-export function closeQuietly(closable: { close(): void }): void {
-  try {
-    closable.close();
-  } catch {
-    // The runtime has closed it, after an error on the socket.
   }
 }

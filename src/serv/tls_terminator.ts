@@ -7,7 +7,8 @@
 // three files and two more copies a connection, the socket of the client is always ours to close.
 
 import { spawn } from "../core/spawn.ts";
-import { closeQuietly, type Socket } from "./socket.ts";
+import { closeQuietly } from "../core/close_quietly.ts";
+import { type Socket } from "./socket.ts";
 
 /** Certificate and key in PEM. */
 export interface TlsPair {

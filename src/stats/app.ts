@@ -52,6 +52,8 @@ export interface StatsDeps {
   /** The configuration as in the file, defaults filled in, secrets as `***`. */
   conf(): unknown;
   readiness(): Readiness;
+  /** The answer of `/s/nodes`; where it is left out, there is no such path. */
+  nodes?(): unknown;
   /** `stats_token`; empty for none. */
   token(): string;
   /** The host this door listens on; empty for every interface. */
@@ -67,6 +69,7 @@ const INDEX = `pushd stats
 
 GET /s/ping    {"status":"ok"}
 GET /s/stat    counters, version and configuration
+GET /s/nodes   the nodes of the cluster, and how the links to them are
 GET /metrics   counters for Prometheus, as its text or as OpenMetrics
 GET /healthz   200 while the event loop turns
 GET /readyz    200 while the server does its work, else 503
@@ -102,7 +105,8 @@ export function createStatsApp(deps: StatsDeps): Hono {
       conf: deps.conf(),
     });
   });
-  const { metrics } = deps;
+  const { metrics, nodes } = deps;
+  if (nodes !== undefined) answerGet(app, "/s/nodes", () => jsonAnswer(nodes()));
   if (metrics !== undefined) answerGet(app, "/metrics", (c) => answerMetrics(c, metrics()));
 
   app.notFound((c) =>

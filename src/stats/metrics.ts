@@ -28,6 +28,14 @@ export interface MetricNumbers {
   storagePending: number;
   storageErrors: number;
   historyCacheBytes: number;
+  /** Links to other nodes; all 0 where the server stands alone. */
+  s2s: {
+    links: number;
+    forwarded: number;
+    received: number;
+    replayBytes: number;
+    lost: number;
+  };
   configReloads: Readonly<Record<"ok" | "failed", number>>;
   /** How late the last timer was. */
   eventLoopLagMs: number;
@@ -85,6 +93,16 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
     "pushd_history_cache_bytes",
     "Memory that kept messages take.",
     numbers.historyCacheBytes,
+  );
+  const { s2s } = numbers;
+  sheet.gauge("pushd_s2s_links", "Nodes that are linked.", s2s.links);
+  sheet.counter("pushd_s2s_forwarded_total", "Messages given to links.", s2s.forwarded);
+  sheet.counter("pushd_s2s_received_total", "Messages that came over links.", s2s.received);
+  sheet.gauge("pushd_s2s_replay_bytes", "Bytes kept for other nodes.", s2s.replayBytes);
+  sheet.counter(
+    "pushd_s2s_lost_total",
+    "Messages that another node did not get: more than was kept for it.",
+    s2s.lost,
   );
   sheet.counters(
     "pushd_config_reloads_total",

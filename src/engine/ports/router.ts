@@ -94,10 +94,10 @@ export interface Router {
   /** The channel has lost its last follower here. */
   unwant(channel: RoutedChannel): void;
 
-  /**
-   * Until every peer whose link is up knows that the channel is wanted; null when they do already.
-   * Resolves after a second even so. The channel is wanted.
-   */
+  /** Whether every peer whose link is up knows that the channel is wanted, which it is. */
+  isWanted(channel: RoutedChannel): boolean;
+
+  /** Until {@link isWanted}; null when it is already. Resolves after a second even so. */
   whenWanted(channel: RoutedChannel): Promise<void> | null;
 
   /**
@@ -131,4 +131,8 @@ export interface RouterHost {
   readonly lastTs: number;
   /** A peer has given this timestamp: ours go on above it. */
   sawTimestamp(ts: number): void;
+  /** A peer has acknowledged what is wanted here, and ours are above its timestamps of that moment. */
+  onAcknowledged(): void;
+  /** What arrived lately may have holes: a peer has heard only now what is wanted here, or has lost messages. */
+  onMissed(): void;
 }

@@ -29,9 +29,24 @@ export interface Command {
   readonly usage: string;
   /** Whether it is served before authentication, where that is needed. */
   readonly beforeAuth?: boolean;
+  /** Whether it begins although commands of its kind have not been replied to: then `run` gives a {@link Begun}. */
+  overlaps?(words: readonly string[]): boolean;
   /**
    * Carries it out and queues exactly one reply line; throws a WireError instead to refuse it.
    * Until a returned promise is settled, the connection's next request waits.
    */
-  run(context: CommandContext, words: readonly string[]): void | Promise<void>;
+  run(context: CommandContext, words: readonly string[]): Running;
+}
+
+/** Undefined when it is done; see {@link Command.run}. */
+export type Running = void | Promise<void> | Begun;
+
+/**
+ * A command that has begun, and is replied to once it is ready: those that follow it need not wait for
+ * that where they begin in the same way, and are replied to in order.
+ */
+export interface Begun {
+  readonly ready: Promise<void> | null;
+  /** Does the rest, and queues the reply; as `run` does at once. */
+  finish(): void;
 }

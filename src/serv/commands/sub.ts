@@ -11,14 +11,20 @@ const usage = "sub <channel> [<timestamp>]";
  * sub <channel> <timestamp>  → SUBSCRIBED <channel> <n> [PARTIAL], then n MESSAGE lines */
 export const sub: Command = {
   usage,
+  overlaps: (words) => words.length === 1,
   run(context, words) {
     const { engine, session } = context;
     checkWords(words, 1, 2, usage);
     const [channel, timestamp] = words;
     if (timestamp === undefined) {
-      const isNew = engine.subscribe(session, channel);
-      context.reply(`${isNew ? "SUBSCRIBED" : "ALREADY SUBSCRIBED"} ${channel}`);
-      return;
+      const joining = engine.subscribe(session, channel);
+      return {
+        ready: joining?.ready ?? null,
+        finish: () => {
+          context.reply(`${joining ? "SUBSCRIBED" : "ALREADY SUBSCRIBED"} ${channel}`);
+          joining?.join();
+        },
+      };
     }
     const replay = engine.subscribeFrom(session, channel, parseTimestamp(timestamp));
     if (replay === undefined) {

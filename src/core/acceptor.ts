@@ -1,13 +1,19 @@
 // Accepts from listeners, and neither gives up nor spins when there are no files left.
 
-import { LogRate } from "../core/log_rate.ts";
-import type { Logger } from "../core/logger.ts";
-import { closeQuietly, type Listener } from "./socket.ts";
+import { closeQuietly } from "./close_quietly.ts";
+import { LogRate } from "./log_rate.ts";
+import type { Logger } from "./logger.ts";
 
 const MIN_DELAY_MS = 10;
 const MAX_DELAY_MS = 1000;
 /** How often the log says that nothing can be accepted, ms. */
 const TELL_MS = 10_000;
+
+/** What accepts: a listener of Deno. */
+export interface Listener<C> {
+  accept(): Promise<C>;
+  close(): void;
+}
 
 /** Hands the connections of one listener on until it is closed. */
 export class Acceptor<C> {

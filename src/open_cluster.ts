@@ -1,0 +1,191 @@
+// Makes the server a node of a cluster where the configuration says so: its router, its links, who the others are.
+
+import { isClustered, s2sListenAddr } from "./config/clustered.ts";
+import type { Config, ListenAddr } from "./config/schema.ts";
+import { getLogger } from "./core/logger.ts";
+import { getNetworkAddress } from "@std/net";
+import type { Turn } from "./core/turn.ts";
+import { VERSION } from "./core/version.ts";
+import { listenTcp } from "./doors.ts";
+import type { ClusterOptions } from "./engine/engine.ts";
+import type { RouterHost } from "./engine/ports/router.ts";
+import type { TokenStore } from "./engine/ports/token_store.ts";
+import { Cluster, DuplicateNodeError } from "./s2s/cluster.ts";
+import { ClusterTokenStore } from "./s2s/cluster_tokens.ts";
+import { CAPABILITIES } from "./s2s/hello.ts";
+import { ClusterRouter } from "./s2s/router.ts";
+import { StaticMembership } from "./s2s/static_membership.ts";
+import type { ZooKeeperMembership } from "./s2s/zookeeper.ts";
+import { engineLimits, routerLimits } from "./settings.ts";
+import { StartError } from "./start_error.ts";
+
+/** What {@link OpenCluster.open} needs. */
+export interface OpenClusterOptions {
+  readonly config: Config;
+  readonly turn: Turn;
+  readonly node: string;
+  /** Where clients come in. */
+  readonly clients: Deno.NetAddr;
+  /** Our own store of tokens. */
+  readonly tokens: TokenStore;
+}
+
+const log = getLogger("s2s");
+
+/** This node among the others, as the configuration says. */
+export class OpenCluster {
+  readonly router: ClusterRouter;
+  /** Good on every node. */
+  readonly tokens: TokenStore;
+  /** Known after {@link start}. */
+  cluster: Cluster | null = null;
+
+  #options: OpenClusterOptions;
+  #listener: Deno.TcpListener;
+  #tokenTtlMs: number;
+  #listed: StaticMembership;
+  #directory: ZooKeeperMembership | null = null;
+
+  private constructor(options: OpenClusterOptions) {
+    const { config, turn, tokens } = options;
+    this.#options = options;
+    this.#listener = listenTcp("s2s_listen_addr", s2sListenAddr(config), config.tcp_backlog);
+    this.#tokenTtlMs = config.token_ttl;
+    const isShared = config.msg_storage === "mongodb";
+    this.router = new ClusterRouter({
+      turn,
+      limits: routerLimits(config),
+      tokens: isShared ? null : tokens,
+      onLinkDown: (peer, reason) => this.cluster?.onLinkDown(peer, reason),
+      neverLinked: () => this.cluster?.neverLinked() ?? [],
+    });
+    this.tokens = isShared
+      ? tokens
+      : new ClusterTokenStore(tokens, () => this.router.peers.values(), () => this.#tokenTtlMs);
+    this.#listed = new StaticMembership(config.s2s_peers.map(textOf));
+  }
+
+  /** Opens the door for nodes; null where the server stands alone. Throws a {@link StartError}. */
+  static open(options: OpenClusterOptions): OpenCluster | null {
+    return isClustered(options.config) ? new OpenCluster(options) : null;
+  }
+
+  /** For the engine. */
+  get engineOptions(): ClusterOptions {
+    const { config } = this.#options;
+    return {
+      router: this.router,
+      isStoreShared: config.msg_storage === "mongodb",
+      arrivals: engineLimits(config).arrivals,
+    };
+  }
+
+  /**
+   * Looks for the others, for a few seconds at most. Throws a {@link StartError} where another node
+   * alive has our id.
+   */
+  async start(host: RouterHost): Promise<void> {
+    const { config, node } = this.#options;
+    this.router.bind(host);
+    const { etc_servers, msg_storage } = config;
+    if (etc_servers.length > 0) this.#directory = await this.#openDirectory(config);
+    const addrs = this.#addrs(config);
+    const cluster = this.cluster = new Cluster({
+      self: {
+        cluster: config.cluster,
+        id: node,
+        // Greater than that of an earlier start, also where the clock was set back meanwhile.
+        incarnation: Math.max(Date.now() * 1000, host.lastTs),
+        ...addrs,
+        software: VERSION,
+        capabilities: CAPABILITIES.filter((capability) =>
+          capability === "history"
+            ? msg_storage !== ""
+            : capability === "tokens"
+            ? msg_storage !== "mongodb"
+            : true
+        ),
+      },
+      secret: config.s2s_secret,
+      router: this.router,
+      listener: this.#listener,
+      tls: null,
+      memberships: [this.#listed, ...(this.#directory === null ? [] : [this.#directory])],
+    });
+    log.info("a node of a cluster", {
+      cluster: config.cluster,
+      nodes_come_in_at: addrs.s2sAddr,
+      found_by: cluster.directories.join(" and "),
+    });
+    try {
+      await cluster.start();
+    } catch (error) {
+      if (!(error instanceof DuplicateNodeError)) throw error;
+      await cluster.stop(0);
+      throw new StartError(`node_id: ${error.message}`, { cause: error });
+    }
+  }
+
+  async #openDirectory(config: Config): Promise<ZooKeeperMembership> {
+    // Not before it is wanted: most servers stand alone.
+    const { ZooKeeperMembership } = await import("./s2s/zookeeper.ts");
+    return new ZooKeeperMembership({
+      servers: config.etc_servers.map(textOf),
+      cluster: config.cluster,
+      sessionTimeoutMs: config.s2s_session_timeout,
+      logger: log,
+    });
+  }
+
+  /** What others dial, and what their clients do. */
+  #addrs(config: Config): { s2sAddr: string; clientAddr: string } {
+    const reachable = ({ hostname, port }: { hostname: string; port: number }) => {
+      const isWildcard = hostname === "::" || hostname === "0.0.0.0";
+      return hostAndPort(isWildcard ? getNetworkAddress() ?? "127.0.0.1" : hostname, port);
+    };
+    const { s2s_advertise_addr: advertised, tcp_listen_addr } = config;
+    const { port } = this.#listener.addr;
+    return {
+      s2sAddr: advertised !== null
+        ? textOf(advertised)
+        : reachable({ hostname: s2sListenAddr(config).hostname, port }),
+      clientAddr: reachable({
+        hostname: tcp_listen_addr.hostname,
+        port: this.#options.clients.port,
+      }),
+    };
+  }
+
+  /** Takes over what a reload applies. */
+  async apply(config: Config): Promise<void> {
+    this.router.setLimits(routerLimits(config));
+    this.#tokenTtlMs = config.token_ttl;
+    this.#listed.setPeers(config.s2s_peers.map(textOf));
+    const servers = config.etc_servers.map(textOf);
+    if (servers.length === 0) {
+      if (this.#directory !== null) this.cluster?.remove(this.#directory);
+      this.#directory = null;
+    } else if (this.#directory === null) {
+      this.#directory = await this.#openDirectory(config);
+      this.cluster?.add(this.#directory);
+    } else {
+      this.#directory.setServers(servers);
+      this.#directory.setSessionTimeout(config.s2s_session_timeout);
+    }
+  }
+
+  /** Leaves the others; at most about `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    if (this.cluster === null) this.#listener.close();
+    else await this.cluster.stop(timeoutMs);
+  }
+}
+
+/** As it is dialled. */
+function textOf({ hostname, port }: ListenAddr): string {
+  return hostAndPort(hostname, port);
+}
+
+function hostAndPort(hostname: string, port: number): string {
+  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
+}

@@ -1,0 +1,515 @@
+// This node among the others: its door for them, who is to be linked, and who is.
+
+import { Acceptor } from "../core/acceptor.ts";
+import { closeQuietly } from "../core/close_quietly.ts";
+import { LogRate } from "../core/log_rate.ts";
+import { getLogger } from "../core/logger.ts";
+import { spawn } from "../core/spawn.ts";
+import { Dialer, type DialerHost } from "./dialer.ts";
+import { FrameError } from "./frame.ts";
+import { answer, greet, type Greeted, HANDSHAKE_MS, type Wire } from "./handshake.ts";
+import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
+import type { Member, MemberInfo, Membership } from "./membership.ts";
+import type { Peer } from "./peer.ts";
+import type { ClusterRouter } from "./router.ts";
+
+/** Connections that may be under way to a handshake's end; more are closed at once. */
+const MAX_GREETING = 64;
+/** Nodes that are linked at most. */
+const MAX_PEERS = 1000;
+/** How long a start waits to see whether another node alive has our id, ms. */
+const START_CHECK_MS = 3000;
+/** How long a directory that is not used any more may take for its end, ms. */
+const LEAVE_MS = 1000;
+/** What goes wrong over and over is logged so often at most, ms. */
+const LOG_PERIOD_MS = 10_000;
+const REPEAT_LOG_MS = 60_000;
+
+/** Another node alive has our id. */
+export class DuplicateNodeError extends Error {
+  override readonly name = "DuplicateNodeError";
+}
+
+/** TLS for links. */
+export interface WireTls {
+  accept(conn: Deno.TcpConn): Promise<Wire>;
+  dial(hostname: string, port: number): Promise<Wire>;
+}
+
+/** Settings of a {@link Cluster}. */
+export interface ClusterSettings {
+  readonly self: NodeIdentity;
+  readonly secret: string;
+  readonly router: ClusterRouter;
+  readonly listener: Deno.TcpListener;
+  readonly tls: WireTls | null;
+  /** Who tells which nodes there are. */
+  readonly memberships: readonly Membership[];
+}
+
+/** What is shown of a node. */
+export interface NodeView {
+  id: string | null;
+  self: boolean;
+  state: "up" | "connecting" | "down";
+  s2s_addr: string;
+  client_addr: string | null;
+  version: string | null;
+  /** Since when it is in this state, ISO 8601; null where that is not known. */
+  since: string | null;
+  rtt_ms: number | null;
+  skew_ms: number | null;
+  /** What waits for it, in bytes. */
+  replay_bytes: number;
+  /** Messages that it will not get any more. */
+  lost: number;
+}
+
+const log = getLogger("s2s");
+
+/** The links of a node, and how they come about. */
+export class Cluster implements DialerHost {
+  /** Connections that were no node's of this cluster. */
+  refused = 0;
+
+  #options: ClusterSettings;
+  #memberships: Set<Membership>;
+  #acceptor: Acceptor<Deno.TcpConn>;
+  #dialers = new Map<string, Dialer>();
+  #members = new Map<Membership, readonly Member[]>();
+  #greeting = 0;
+  #isStopping = false;
+  readonly #startedMs = Date.now();
+  #refusedRate = new LogRate(LOG_PERIOD_MS);
+  #duplicateRate = new LogRate(LOG_PERIOD_MS);
+  /** By address, when a failure was logged last, monotonic ms. */
+  #failedMs = new Map<string, number>();
+
+  constructor(options: ClusterSettings) {
+    this.#options = options;
+    this.#memberships = new Set(options.memberships);
+    this.#acceptor = new Acceptor(options.listener, log);
+  }
+
+  get self(): NodeIdentity {
+    return this.#options.self;
+  }
+
+  /**
+   * Opens the door and looks for the others. Resolves when those that are known have been tried once,
+   * or after a few seconds. Rejects with a {@link DuplicateNodeError}.
+   */
+  async start(): Promise<void> {
+    spawn("s2s.accept", () => this.#acceptor.run((conn) => this.#accept(conn)));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => timer = setTimeout(resolve, START_CHECK_MS));
+    const told = [...this.#memberships].map((membership) => this.#look(membership));
+    await Promise.race([Promise.all(told), late]);
+    const dialers = [...this.#dialers.values()];
+    const firsts = Promise.all(dialers.map(({ first }) => first));
+    const errors = await Promise.race([firsts, late]) ?? [];
+    clearTimeout(timer);
+    const double = errors.find((error) => isDouble(error));
+    if (double instanceof Refusal) throw new DuplicateNodeError(double.message);
+  }
+
+  /** Leaves: no new links, the present ones end behind what is on its way; at most about `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#isStopping = true;
+    for (const dialer of this.#dialers.values()) dialer.stop();
+    this.#acceptor.close();
+    await Promise.all([
+      this.#options.router.leave(timeoutMs),
+      ...[...this.#memberships].map((membership) => membership.stop(timeoutMs)),
+    ]);
+  }
+
+  /** For the log: who tells which nodes there are. */
+  get directories(): string[] {
+    return [...this.#memberships].map(({ description }) => description);
+  }
+
+  /** Another directory, after a reload. */
+  add(membership: Membership): void {
+    this.#memberships.add(membership);
+    spawn("s2s.look", () => this.#look(membership));
+  }
+
+  /** A directory is not to be used any more: who is linked stays linked. */
+  remove(membership: Membership): void {
+    this.#memberships.delete(membership);
+    this.#onMembers(membership, []);
+    spawn("s2s.leave", () => membership.stop(LEAVE_MS));
+  }
+
+  /** Begins to look into a directory; resolves when it has told who there is. */
+  #look(membership: Membership): Promise<void> {
+    return new Promise((resolve) =>
+      membership.start(infoOf(this.self), {
+        onMembers: (members) => {
+          if (this.#memberships.has(membership)) this.#onMembers(membership, members);
+          resolve();
+        },
+      })
+    );
+  }
+
+  // ---- who there is ----------------------------------------------------------------------------
+
+  #onMembers(membership: Membership, members: readonly Member[]): void {
+    if (this.#isStopping) return;
+    const before = this.#namesOf(membership);
+    this.#members.set(membership, members);
+    const now = this.#namesOf(membership);
+    const joined = [...now].filter((name) => !before.has(name));
+    const left = [...before].filter((name) => !now.has(name));
+    if (joined.length > 0) {
+      log.info("nodes are named", { by: membership.description, nodes: joined });
+    }
+    if (left.length > 0) {
+      log.info("nodes are named no more", { by: membership.description, nodes: left });
+    }
+    this.#fitDialers();
+  }
+
+  #namesOf(membership: Membership): Set<string> {
+    return new Set(
+      (this.#members.get(membership) ?? []).map(({ s2sAddr, info }) => info?.id ?? s2sAddr),
+    );
+  }
+
+  /** One dialer for each address; who is listed by address is not dialled at another one, too. */
+  #fitDialers(): void {
+    const wanted = new Map<string, string | undefined>();
+    const all = [...this.#members.values()].flat();
+    for (const { s2sAddr, info } of all) if (info === undefined) wanted.set(s2sAddr, undefined);
+    const listedIds = new Set(
+      [...wanted.keys()].map((addr) => this.#dialers.get(addr)?.id),
+    );
+    for (const { s2sAddr, info } of all) {
+      if (info === undefined || isSame(info, this.self)) continue;
+      if (wanted.has(s2sAddr) || listedIds.has(info.id)) continue;
+      wanted.set(s2sAddr, info.id);
+    }
+    for (const [addr, dialer] of this.#dialers) {
+      if (wanted.has(addr)) continue;
+      dialer.stop();
+      this.#dialers.delete(addr);
+      this.#failedMs.delete(addr);
+    }
+    for (const [addr, id] of wanted) {
+      if (!this.#dialers.has(addr)) this.#dialers.set(addr, new Dialer(addr, id, this));
+    }
+  }
+
+  /** Names of members that were never linked since the start, and are not ourselves. */
+  neverLinked(): string[] {
+    const { peers } = this.#options.router;
+    return [...this.#dialers.values()].flatMap(({ id, addr, isSelf }) =>
+      isSelf || (id !== undefined && (peers.has(id) || id === this.self.id)) ? [] : [id ?? addr]
+    );
+  }
+
+  // ---- coming in ---------------------------------------------------------------------------------
+
+  #accept(conn: Deno.TcpConn): void {
+    const { hostname, port } = conn.remoteAddr;
+    if (this.#greeting >= MAX_GREETING || this.#isStopping) {
+      closeQuietly(conn);
+      this.#onRefused(`${hostname}:${port}`, new Error(`${MAX_GREETING} others are being greeted`));
+      return;
+    }
+    spawn("s2s.answer", async () => {
+      this.#greeting++;
+      const deadline = setTimeout(() => closeQuietly(conn), HANDSHAKE_MS);
+      try {
+        conn.setNoDelay(true);
+        const { self, secret, tls } = this.#options;
+        const wire = tls === null ? conn : await tls.accept(conn);
+        const greeted = await answer(wire, { self, secret }, (hello) => this.#checkCaller(hello));
+        this.#up(greeted, `${hostname}:${port}`);
+      } catch (error) {
+        closeQuietly(conn);
+        this.#onRefused(`${hostname}:${port}`, error);
+      } finally {
+        clearTimeout(deadline);
+        this.#greeting--;
+        this.#acceptor.roomAgain();
+      }
+    });
+  }
+
+  /** Whether somebody who has proved itself is taken. Throws a {@link Refusal} where not. */
+  #checkCaller(hello: Hello): void {
+    if (this.#isStopping) throw new Refusal("draining", "this node is stopping", hello);
+    this.#checkIncarnation(hello);
+    const { peers } = this.#options.router;
+    if (!peers.has(hello.id) && peers.size >= MAX_PEERS) {
+      throw new Refusal("draining", `${MAX_PEERS} nodes are known here; no more are taken`, hello);
+    }
+    // Both have dialled at once: the one of the smaller id goes on.
+    if (this.self.id < hello.id && this.#isGreeting(hello)) {
+      throw new Refusal("linked", "this node is connecting to it already", hello);
+    }
+  }
+
+  #isGreeting({ id, s2s_addr }: Hello): boolean {
+    return [...this.#dialers.values()].some((dialer) =>
+      dialer.isGreeting && (dialer.id === id || dialer.addr === s2s_addr)
+    );
+  }
+
+  #checkIncarnation(hello: Hello): void {
+    const link = this.#options.router.peers.get(hello.id)?.link ?? null;
+    if (link === null || link.hello.incarnation <= hello.incarnation) return;
+    throw new Refusal(
+      "node-id",
+      `a node with its id "${hello.id}" that was started later is linked already ` +
+        `(${link.hello.s2s_addr}); give each node its own`,
+      hello,
+    );
+  }
+
+  #onRefused(remote: string, error: unknown): void {
+    if (error instanceof Refusal && (error.code === "linked" || error.code === "self")) return;
+    this.refused++;
+    const more = this.#refusedRate.next();
+    if (more === null) return;
+    const peer = error instanceof Refusal ? error.hello?.id : undefined;
+    log.warn("a connection to the door for nodes was refused", {
+      remote,
+      ...(peer === undefined ? {} : { peer }),
+      reason: reasonOf(error),
+      ...more,
+    });
+  }
+
+  // ---- going out ---------------------------------------------------------------------------------
+
+  isLinked(id: string): boolean {
+    return this.#options.router.peers.get(id)?.link?.isOpen ?? false;
+  }
+
+  async connect(dialer: Dialer): Promise<void> {
+    const { hostname, port } = splitAddr(dialer.addr);
+    const { self, secret, tls } = this.#options;
+    const wire = await withinMs(
+      tls === null ? dialPlain(hostname, port) : tls.dial(hostname, port),
+      HANDSHAKE_MS,
+    );
+    const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
+    dialer.isGreeting = true;
+    try {
+      // A name is not expected: another node may have moved to the address.
+      const greeted = await greet(wire, { self, secret }, "", (hello) => {
+        dialer.id = hello.id;
+        this.#checkIncarnation(hello);
+        if (this.isLinked(hello.id)) throw new Refusal("linked", "it is linked already", hello);
+      });
+      if (this.#isStopping) throw new Error("this node is stopping");
+      this.#up(greeted, dialer.addr);
+    } catch (error) {
+      closeQuietly(wire);
+      if (error instanceof Refusal && error.code === "self") {
+        dialer.isSelf = true;
+        return;
+      }
+      throw error;
+    } finally {
+      clearTimeout(deadline);
+      dialer.isGreeting = false;
+    }
+  }
+
+  onFailed(dialer: Dialer, error: unknown, isNew: boolean): void {
+    if (isDouble(error)) {
+      const more = this.#duplicateRate.next();
+      if (more !== null) log.error("{reason}", { reason: reasonOf(error), ...more });
+      return;
+    }
+    const nowMs = performance.now();
+    const lastMs = this.#failedMs.get(dialer.addr) ?? -Infinity;
+    if (!isNew && nowMs - lastMs < REPEAT_LOG_MS) return;
+    this.#failedMs.set(dialer.addr, nowMs);
+    log.warn("cannot be linked; it is tried again", {
+      ...(dialer.id === undefined ? {} : { peer: dialer.id }),
+      addr: dialer.addr,
+      reason: reasonOf(error),
+      tries: dialer.failures,
+    });
+  }
+
+  // ---- links -------------------------------------------------------------------------------------
+
+  #up(greeted: Greeted, remote: string): void {
+    const { hello, isDialer } = greeted;
+    const { router } = this.#options;
+    const before = router.peers.get(hello.id);
+    const isAnother = before !== undefined && before.hello.incarnation !== hello.incarnation;
+    const waiting = before?.outbox.bytes ?? 0;
+    router.linkUp(greeted);
+    log.info("linked", {
+      peer: hello.id,
+      addr: remote,
+      by: isDialer ? "this node has dialled" : "it has dialled",
+      version: hello.software,
+      ...(isAnother ? { restarted: true } : {}),
+      ...(waiting > 0 && !isAnother ? { replay_bytes: waiting } : {}),
+    });
+    for (const dialer of this.#dialers.values()) dialer.wake();
+  }
+
+  /** A link has ended. */
+  onLinkDown(peer: Peer, reason: string): void {
+    const fields = { peer: peer.id, reason };
+    if (this.#isStopping) return;
+    if (peer.leftTs !== undefined) log.info("a node has left", fields);
+    else log.warn("a link is down; what is for it is kept for a while", fields);
+    for (const dialer of this.#dialers.values()) dialer.wake();
+  }
+
+  /** Number of links. */
+  get links(): number {
+    let count = 0;
+    for (const { link } of this.#options.router.peers.values()) if (link !== null) count++;
+    return count;
+  }
+
+  /** Whether a node that is named is not linked. */
+  get isShort(): boolean {
+    return this.nodes().some(({ state }) => state !== "up");
+  }
+
+  /** Whether every directory works. */
+  get isDirectoryUp(): boolean {
+    return [...this.#memberships].every(({ isUp }) => isUp);
+  }
+
+  /** Ourselves, who is linked, and who is named and is not. */
+  nodes(): NodeView[] {
+    const { self } = this;
+    const { peers } = this.#options.router;
+    const views: NodeView[] = [{
+      id: self.id,
+      self: true,
+      state: "up",
+      s2s_addr: self.s2sAddr,
+      client_addr: self.clientAddr,
+      version: self.software,
+      since: new Date(this.#startedMs).toISOString(),
+      rtt_ms: null,
+      skew_ms: null,
+      replay_bytes: 0,
+      lost: 0,
+    }];
+    const shown = new Set<string>();
+    for (const peer of peers.values()) {
+      const dialer = this.#dialerOf(peer);
+      if (peer.link === null && dialer === undefined) continue;
+      shown.add(peer.id);
+      views.push(viewOf(peer, peer.link !== null ? "up" : stateOf(dialer)));
+    }
+    for (const dialer of this.#dialers.values()) {
+      if (dialer.isSelf || (dialer.id !== undefined && shown.has(dialer.id))) continue;
+      if (dialer.id === self.id) continue;
+      views.push({
+        id: dialer.id ?? null,
+        self: false,
+        state: stateOf(dialer),
+        s2s_addr: dialer.addr,
+        client_addr: null,
+        version: null,
+        since: null,
+        rtt_ms: null,
+        skew_ms: null,
+        replay_bytes: 0,
+        lost: 0,
+      });
+    }
+    return views;
+  }
+
+  #dialerOf(peer: Peer): Dialer | undefined {
+    return [...this.#dialers.values()].find(({ id, addr }) =>
+      id === peer.id || addr === peer.hello.s2s_addr
+    );
+  }
+}
+
+function viewOf(peer: Peer, state: NodeView["state"]): NodeView {
+  const { id, hello, link, outbox, clock, sinceMs } = peer;
+  return {
+    id,
+    self: false,
+    state,
+    s2s_addr: hello.s2s_addr,
+    client_addr: hello.client_addr,
+    version: hello.software,
+    since: new Date(sinceMs).toISOString(),
+    rtt_ms: rounded(link?.rttMs),
+    skew_ms: rounded(clock.skewMs),
+    replay_bytes: outbox.bytes,
+    lost: outbox.lost,
+  };
+}
+
+function stateOf(dialer: Dialer | undefined): NodeView["state"] {
+  return dialer !== undefined && dialer.failures === 0 ? "connecting" : "down";
+}
+
+function rounded(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms * 100) / 100;
+}
+
+function infoOf(self: NodeIdentity): MemberInfo {
+  return {
+    id: self.id,
+    incarnation: String(self.incarnation),
+    s2sAddr: self.s2sAddr,
+    clientAddr: self.clientAddr,
+    version: self.software,
+  };
+}
+
+function isSame(info: MemberInfo, self: NodeIdentity): boolean {
+  return info.id === self.id && info.incarnation === String(self.incarnation);
+}
+
+/** Whether somebody with our id has answered, or has told us that there is one. */
+function isDouble(error: unknown): boolean {
+  return error instanceof Refusal && error.code === "node-id";
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof FrameError) return `it does not speak as a node does: ${error.message}`;
+  if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) {
+    return `no handshake within ${HANDSHAKE_MS / 1000} s`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function dialPlain(hostname: string, port: number): Promise<Deno.TcpConn> {
+  const conn = await Deno.connect({ hostname, port });
+  conn.setNoDelay(true);
+  return conn;
+}
+
+/** Rejects when it takes longer; what comes then is closed. */
+function withinMs(connecting: Promise<Wire>, ms: number): Promise<Wire> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      connecting.then(closeQuietly, () => {});
+      reject(new Error(`no connection within ${ms / 1000} s`));
+    }, ms);
+  });
+  return Promise.race([connecting, late]).finally(() => clearTimeout(timer));
+}
+
+function splitAddr(addr: string): { hostname: string; port: number } {
+  const at = addr.lastIndexOf(":");
+  return {
+    hostname: addr.slice(0, at).replace(/^\[(.*)\]$/, "$1"),
+    port: Number(addr.slice(at + 1)),
+  };
+}
