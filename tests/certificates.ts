@@ -27,12 +27,16 @@ export class Authority implements AsyncDisposable {
     return await Deno.readTextFile(this.path("ca.crt"));
   }
 
-  /** Makes `<name>.crt` and `<name>.key`, for localhost and 127.0.0.1; a negative number of days has passed. */
-  async issue(name: string, days = 30): Promise<{ cert: string; key: string }> {
-    await Deno.writeTextFile(
-      this.path("names.ext"),
-      "subjectAltName=DNS:localhost,IP:127.0.0.1\n",
-    );
+  /**
+   * Makes `<name>.crt` and `<name>.key`, for localhost and 127.0.0.1; a negative number of days has
+   * passed. Without extensions it is a certificate of version 1. `by` is whose certificate signs it.
+   */
+  async issue(
+    name: string,
+    days = 30,
+    { extensions = "subjectAltName=DNS:localhost,IP:127.0.0.1", by = "ca" } = {},
+  ): Promise<{ cert: string; key: string }> {
+    await Deno.writeTextFile(this.path("names.ext"), `${extensions}\n`);
     await this.#openssl(
       ..."req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(" "),
       ..."-keyout".split(" "),
@@ -43,7 +47,8 @@ export class Authority implements AsyncDisposable {
       `/CN=${name}`,
     );
     await this.#openssl(
-      ..."x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names.ext".split(" "),
+      ...`x509 -req -CA ${by}.crt -CAkey ${by}.key -CAcreateserial`.split(" "),
+      ...(extensions === "" ? [] : ["-extfile", "names.ext"]),
       "-in",
       `${name}.csr`,
       "-days",

@@ -31,6 +31,8 @@ export function requireZooKeeper(): Requirement {
 export interface ZooKeeperSettings {
   /** The unit of its time, ms: sessions end at a multiple of it. */
   readonly tickMs?: number;
+  /** The address of this machine at which clients are served. */
+  readonly hostname?: string;
 }
 
 /** Servers that have not ended; none of them is to outlive the tests. */
@@ -55,7 +57,7 @@ export interface Ensemble extends AsyncDisposable {
 /** Starts an ensemble, and waits until every server serves. */
 export async function startEnsemble(
   size = 3,
-  { tickMs = 250 }: ZooKeeperSettings = {},
+  { tickMs = 250, hostname = "127.0.0.1" }: ZooKeeperSettings = {},
 ): Promise<Ensemble> {
   const folder = await Deno.makeTempDir({ prefix: "pushd-zookeeper-" });
   const ports = freePorts(size === 1 ? 1 : 3 * size);
@@ -76,7 +78,7 @@ export async function startEnsemble(
     })),
   ];
   const servers = clientPorts.map((port, i) =>
-    new ZooKeeperServer(`${folder}/${i + 1}`, i + 1, port, lines)
+    new ZooKeeperServer(`${folder}/${i + 1}`, i + 1, { hostname, port, lines })
   );
   const ensemble: Ensemble = {
     servers,
@@ -100,16 +102,22 @@ export class ZooKeeperServer implements AsyncDisposable {
   readonly addr: string;
   readonly #folder: string;
   readonly #id: number;
+  readonly #hostname: string;
   readonly #port: number;
   readonly #lines: readonly string[];
   #child: Deno.ChildProcess | undefined;
 
-  constructor(folder: string, id: number, port: number, lines: readonly string[]) {
+  constructor(
+    folder: string,
+    id: number,
+    { hostname, port, lines }: { hostname: string; port: number; lines: readonly string[] },
+  ) {
     this.#folder = folder;
     this.#id = id;
+    this.#hostname = hostname;
     this.#port = port;
     this.#lines = lines;
-    this.addr = `127.0.0.1:${port}`;
+    this.addr = `${hostname}:${port}`;
   }
 
   /** Starts it, again after {@link kill} with what it had stored, and waits until it serves. */
@@ -133,7 +141,7 @@ export class ZooKeeperServer implements AsyncDisposable {
     ended.catch(() => {});
     let isLate = false;
     const serving = (async () => {
-      while (!isLate && !hasEnded && !await isServing(this.#port)) {
+      while (!isLate && !hasEnded && !await isServing(this.#hostname, this.#port)) {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     })();
@@ -192,7 +200,7 @@ export class ZooKeeperServer implements AsyncDisposable {
         ...this.#lines,
         `dataDir=${this.#folder}/data`,
         `clientPort=${this.#port}`,
-        "clientPortAddress=127.0.0.1",
+        `clientPortAddress=${this.#hostname}`,
         "",
       ].join("\n"),
     );
@@ -216,10 +224,10 @@ function freePorts(count: number): number[] {
  * Whether a server takes part in an ensemble, or serves alone: "srvr" then names its mode. A connection that is
  * made in the moment it starts may never be answered, while later ones are (seen with 3.8.0).
  */
-async function isServing(port: number): Promise<boolean> {
+async function isServing(hostname: string, port: number): Promise<boolean> {
   let conn: Deno.TcpConn;
   try {
-    conn = await Deno.connect({ hostname: "127.0.0.1", port });
+    conn = await Deno.connect({ hostname, port });
   } catch {
     return false;
   }

@@ -7,7 +7,7 @@ import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
 import { Dialer, type DialerHost } from "./dialer.ts";
 import { FrameError } from "./frame.ts";
-import { answer, greet, type Greeted, HANDSHAKE_MS, type Wire } from "./handshake.ts";
+import { answer, greet, type Greeted, HANDSHAKE_MS, probe, type Wire } from "./handshake.ts";
 import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
 import type { Member, MemberInfo, Membership } from "./membership.ts";
 import type { Peer } from "./peer.ts";
@@ -78,6 +78,10 @@ export class Cluster implements DialerHost {
   #dialers = new Map<string, Dialer>();
   #members = new Map<Membership, readonly Member[]>();
   #greeting = 0;
+  /** Whether it is known that nobody else has our id, so that links are made. */
+  #isLinking = false;
+  #startLinking: () => void = () => {};
+  readonly #linking: Promise<void> = new Promise((resolve) => this.#startLinking = resolve);
   #isStopping = false;
   readonly #startedMs = Date.now();
   #refusedRate = new LogRate(LOG_PERIOD_MS);
@@ -96,21 +100,54 @@ export class Cluster implements DialerHost {
   }
 
   /**
-   * Opens the door and looks for the others. Resolves when those that are known have been tried once,
-   * or after a few seconds. Rejects with a {@link DuplicateNodeError}.
+   * Looks for the others, opens the door and links. Resolves when those that are known have been tried
+   * once, or after a few seconds. Rejects with a {@link DuplicateNodeError}.
    */
   async start(): Promise<void> {
+    // Who asks who is here gets an answer from the start on, and a link later.
     spawn("s2s.accept", () => this.#acceptor.run((conn) => this.#accept(conn)));
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => timer = setTimeout(resolve, START_CHECK_MS));
     const told = [...this.#memberships].map((membership) => this.#look(membership));
     await Promise.race([Promise.all(told), late]);
-    const dialers = [...this.#dialers.values()];
-    const firsts = Promise.all(dialers.map(({ first }) => first));
-    const errors = await Promise.race([firsts, late]) ?? [];
+    // Before there is a link: one to a double would end that of the node whose name it has.
+    await Promise.race([this.#checkUnique(), late]);
+    this.#isLinking = true;
+    this.#startLinking();
+    this.#fitDialers();
+    const firsts = [...this.#dialers.values()].map(({ first }) => first);
+    await Promise.race([Promise.all(firsts), late]);
     clearTimeout(timer);
-    const double = errors.find((error) => isDouble(error));
-    if (double instanceof Refusal) throw new DuplicateNodeError(double.message);
+  }
+
+  /** Asks at every address that is known who is there. */
+  async #checkUnique(): Promise<void> {
+    const members = [...this.#members.values()].flat();
+    const addrs = new Set(
+      members.filter(({ info }) => info === undefined || !isSame(info, this.self))
+        .map(({ s2sAddr }) => s2sAddr),
+    );
+    await Promise.all([...addrs].map(async (addr) => {
+      const hello = await this.#probe(addr).catch(() => null);
+      const { id, cluster, incarnation } = this.self;
+      if (hello === null || hello.id !== id || hello.cluster !== cluster) return;
+      if (hello.incarnation === incarnation) return;
+      throw new DuplicateNodeError(
+        `a node with the same node_id "${id}" is alive at ${addr} (its clients come in at ` +
+          `${hello.client_addr}); give each node its own`,
+      );
+    }));
+  }
+
+  async #probe(addr: string): Promise<Hello> {
+    const wire = await this.#dial(addr);
+    const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
+    try {
+      return await probe(wire, { self: this.self });
+    } finally {
+      clearTimeout(deadline);
+      closeQuietly(wire);
+    }
   }
 
   /** Leaves: no new links, the present ones end behind what is on its way; at most about `timeoutMs`. */
@@ -180,6 +217,7 @@ export class Cluster implements DialerHost {
 
   /** One dialer for each address; who is listed by address is not dialled at another one, too. */
   #fitDialers(): void {
+    if (!this.#isLinking) return;
     const wanted = new Map<string, string | undefined>();
     const all = [...this.#members.values()].flat();
     for (const { s2sAddr, info } of all) if (info === undefined) wanted.set(s2sAddr, undefined);
@@ -239,8 +277,9 @@ export class Cluster implements DialerHost {
     });
   }
 
-  /** Whether somebody who has proved itself is taken. Throws a {@link Refusal} where not. */
-  #checkCaller(hello: Hello): void {
+  /** Whether somebody who has proved itself is taken. Rejects with a {@link Refusal} where not. */
+  async #checkCaller(hello: Hello): Promise<void> {
+    await this.#linking;
     if (this.#isStopping) throw new Refusal("draining", "this node is stopping", hello);
     this.#checkIncarnation(hello);
     const { peers } = this.#options.router;
@@ -290,13 +329,16 @@ export class Cluster implements DialerHost {
     return this.#options.router.peers.get(id)?.link?.isOpen ?? false;
   }
 
+  #dial(addr: string): Promise<Wire> {
+    const { hostname, port } = splitAddr(addr);
+    const { tls } = this.#options;
+    const dialing = tls === null ? dialPlain(hostname, port) : tls.dial(hostname, port);
+    return withinMs(dialing, HANDSHAKE_MS);
+  }
+
   async connect(dialer: Dialer): Promise<void> {
-    const { hostname, port } = splitAddr(dialer.addr);
-    const { self, secret, tls } = this.#options;
-    const wire = await withinMs(
-      tls === null ? dialPlain(hostname, port) : tls.dial(hostname, port),
-      HANDSHAKE_MS,
-    );
+    const { self, secret } = this.#options;
+    const wire = await this.#dial(dialer.addr);
     const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
     dialer.isGreeting = true;
     try {

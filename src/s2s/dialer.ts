@@ -29,14 +29,14 @@ export class Dialer {
   isGreeting = false;
   /** Dials that have failed since the last link. */
   failures = 0;
-  /** Resolves when the first dial has ended; to why it failed. */
-  readonly first: Promise<unknown>;
+  /** Resolves when the first dial has ended. */
+  readonly first: Promise<void>;
 
   #host: DialerHost;
   #wake = new Wake();
   #task: Task;
   #lastReason = "";
-  #endFirst: (error?: unknown) => void = () => {};
+  #endFirst: () => void = () => {};
 
   /** `addr` as `host:port`; `id`: who is expected there, where that is known. Begins at once. */
   constructor(readonly addr: string, id: string | undefined, host: DialerHost) {
@@ -85,7 +85,7 @@ export class Dialer {
       this.#endFirst();
     } catch (error) {
       this.isGreeting = false;
-      this.#endFirst(error);
+      this.#endFirst();
       if (signal.aborted || (error instanceof Refusal && error.code === "linked")) return;
       this.failures++;
       const reason = error instanceof Error ? error.message : String(error);

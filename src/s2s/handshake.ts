@@ -93,7 +93,7 @@ export async function greet(
 export async function answer(
   wire: Wire,
   { self, secret }: HandshakeOptions,
-  onProved: (hello: Hello) => void,
+  onProved: (hello: Hello) => void | Promise<void>,
 ): Promise<Greeted> {
   const reader = new FrameReader();
   const first = await expect(wire, reader, FrameType.hello);
@@ -115,7 +115,7 @@ export async function answer(
     if (!isProof(auth.payload.rest(), secret, "dialer", said)) {
       throw new Refusal("proof", "the other node does not know this cluster's s2s_secret", hello);
     }
-    onProved(hello);
+    await onProved(hello);
   } catch (error) {
     throw await refuse(wire, error);
   }
@@ -127,12 +127,27 @@ export async function answer(
   return { wire, reader, hello, version: Math.min(S2S_VERSION, hello.version), isDialer: false };
 }
 
+/** Tells the other side, if it still listens; returns the error. */
 async function refuse(wire: Wire, error: unknown): Promise<unknown> {
   if (error instanceof Refusal) {
     const { code, message } = error;
-    await writeAll(wire, new FrameBuilder(FrameType.refuse).json({ code, message }).finish());
+    const frame = new FrameBuilder(FrameType.refuse).json({ code, message }).finish();
+    await writeAll(wire, frame).catch(() => {});
   }
   return error;
+}
+
+/**
+ * Asks who is at the other end, and hangs up: nothing is proved on either side. Rejects as
+ * {@link greet} does; the caller closes the connection.
+ */
+export async function probe(wire: Wire, { self }: Pick<HandshakeOptions, "self">): Promise<Hello> {
+  const reader = new FrameReader();
+  await writeAll(wire, helloFrame(FrameType.hello, createHello(self)));
+  const challenge = await expect(wire, reader, FrameType.challenge);
+  const hello = readHello(challenge.payload);
+  await refuse(wire, new Refusal("linked", "it only wanted to know who is there"));
+  return hello;
 }
 
 interface Received {

@@ -435,8 +435,9 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
 
   onBatch(peer: Peer, block: RemoteBlock): void {
     this.counters.received += block.count;
-    this.#saw(peer, block.lastTs);
     if (!this.host.deliverRemote(block)) this.counters.unwanted += block.count;
+    // Not before: what our clock has passed is taken for older than what arrives.
+    this.#saw(peer, block.lastTs);
   }
 
   onGap(peer: Peer, messages: number): void {
