@@ -242,10 +242,20 @@ export class Cluster implements DialerHost {
 
   /** Names of members that were never linked since the start, and are not ourselves. */
   neverLinked(): string[] {
+    return [...this.#dialers.values()]
+      .filter((dialer) => !this.#isOwn(dialer) && this.#peerAt(dialer) === undefined)
+      .map(({ id, addr }) => id ?? addr);
+  }
+
+  #isOwn({ isSelf, addr, id }: Dialer): boolean {
+    return isSelf || addr === this.self.s2sAddr || id === this.self.id;
+  }
+
+  /** Who is known to live at a dialer's address; it may have dialled us. */
+  #peerAt({ id, addr }: Dialer): Peer | undefined {
     const { peers } = this.#options.router;
-    return [...this.#dialers.values()].flatMap(({ id, addr, isSelf }) =>
-      isSelf || (id !== undefined && (peers.has(id) || id === this.self.id)) ? [] : [id ?? addr]
-    );
+    if (id !== undefined) return peers.get(id);
+    return [...peers.values()].find(({ hello }) => hello.s2s_addr === addr);
   }
 
   // ---- coming in ---------------------------------------------------------------------------------
@@ -444,16 +454,14 @@ export class Cluster implements DialerHost {
       replay_bytes: 0,
       lost: 0,
     }];
-    const shown = new Set<string>();
+    const dialers = [...this.#dialers.values()];
     for (const peer of peers.values()) {
-      const dialer = this.#dialerOf(peer);
+      const dialer = dialers.find((other) => this.#peerAt(other) === peer);
       if (peer.link === null && dialer === undefined) continue;
-      shown.add(peer.id);
       views.push(viewOf(peer, peer.link !== null ? "up" : stateOf(dialer)));
     }
-    for (const dialer of this.#dialers.values()) {
-      if (dialer.isSelf || (dialer.id !== undefined && shown.has(dialer.id))) continue;
-      if (dialer.id === self.id) continue;
+    for (const dialer of dialers) {
+      if (this.#isOwn(dialer) || this.#peerAt(dialer) !== undefined) continue;
       views.push({
         id: dialer.id ?? null,
         self: false,
@@ -469,12 +477,6 @@ export class Cluster implements DialerHost {
       });
     }
     return views;
-  }
-
-  #dialerOf(peer: Peer): Dialer | undefined {
-    return [...this.#dialers.values()].find(({ id, addr }) =>
-      id === peer.id || addr === peer.hello.s2s_addr
-    );
   }
 }
 
