@@ -115,7 +115,7 @@ export class OpenCluster {
     log.info("a node of a cluster", {
       cluster: config.cluster,
       nodes_come_in_at: addrs.s2sAddr,
-      found_by: cluster.directories.join(" and "),
+      found_by: cluster.directories.join(" and ") || "those who dial this node",
     });
     try {
       await cluster.start();

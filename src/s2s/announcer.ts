@@ -26,6 +26,8 @@ interface Audience {
   readonly link: AnnouncedLink;
   /** The peer knows everything up to this version; -1 before it has everything for the first time. */
   ackedVersion: number;
+  /** What it had kept from the link before: nothing up to this version is missed for want of the present one. */
+  keptVersion: number;
   /** What it was sent, or is being sent. */
   filter: BloomFilter | null;
   /** Counts what it was sent as a whole: a newer one ends an older one under way. */
@@ -168,14 +170,31 @@ export class Announcer implements TurnTask {
 
   /** A link is up: its peer is told everything. */
   linkUp(link: AnnouncedLink): void {
-    const audience: Audience = { link, ackedVersion: -1, filter: null, round: 0, isSlow: false };
+    const audience: Audience = {
+      link,
+      ackedVersion: -1,
+      keptVersion: -1,
+      filter: null,
+      round: 0,
+      isSlow: false,
+    };
     this.#audience.set(link, audience);
     this.#tellAll(audience);
   }
 
-  /** A link is down. */
-  linkDown(link: AnnouncedLink): void {
-    if (this.#audience.delete(link)) this.#settleWaits();
+  /** A link is down. Returns up to which version its peer knows what is wanted, -1 for nothing. */
+  linkDown(link: AnnouncedLink): number {
+    const audience = this.#audience.get(link);
+    if (audience === undefined) return -1;
+    this.#audience.delete(link);
+    this.#settleWaits();
+    return Math.max(audience.ackedVersion, audience.keptVersion);
+  }
+
+  /** The link's peer has kept what it knew on the link before, up to `version`. */
+  setKept(link: AnnouncedLink, version: number): void {
+    const audience = this.#audience.get(link);
+    if (audience !== undefined) audience.keptVersion = version;
   }
 
   #tellAll(audience: Audience): void {
@@ -226,18 +245,19 @@ export class Announcer implements TurnTask {
   }
 
   /**
-   * The peer has acknowledged everything up to `version`: whether it has heard of something only now
-   * that counted as known already. Null for a version that was never given.
+   * The peer has acknowledged everything up to `version`. Where it has heard of something only now that
+   * counted as known already, returns up to which version it did know. Null for a version that was
+   * never given.
    */
-  acknowledged(link: AnnouncedLink, version: number): boolean | null {
+  acknowledged(link: AnnouncedLink, version: number): number | undefined | null {
     if (version > this.#version) return null;
     const audience = this.#audience.get(link);
-    if (audience === undefined) return false;
-    const isLate = audience.ackedVersion < 0 || audience.isSlow;
-    audience.ackedVersion = Math.max(audience.ackedVersion, version);
+    if (audience === undefined) return undefined;
+    const { ackedVersion, isSlow, keptVersion } = audience;
+    audience.ackedVersion = Math.max(ackedVersion, version);
     audience.isSlow = false;
     this.#settleWaits();
-    return isLate;
+    return ackedVersion < 0 || isSlow ? Math.max(ackedVersion, keptVersion) : undefined;
   }
 
   /** See `Router.isWanted`. */

@@ -74,6 +74,8 @@ export class Cluster implements DialerHost {
 
   #options: ClusterSettings;
   #memberships: Set<Membership>;
+  /** Those that have never said who there is. */
+  #untold: Set<Membership> = new Set();
   #acceptor: Acceptor<Deno.TcpConn>;
   #dialers = new Map<string, Dialer>();
   #members = new Map<Membership, readonly Member[]>();
@@ -163,7 +165,7 @@ export class Cluster implements DialerHost {
 
   /** For the log: who tells which nodes there are. */
   get directories(): string[] {
-    return [...this.#memberships].map(({ description }) => description);
+    return [...this.#memberships].flatMap(({ description }) => description || []);
   }
 
   /** Another directory, after a reload. */
@@ -175,15 +177,18 @@ export class Cluster implements DialerHost {
   /** A directory is not to be used any more: who is linked stays linked. */
   remove(membership: Membership): void {
     this.#memberships.delete(membership);
+    this.#untold.delete(membership);
     this.#onMembers(membership, []);
     spawn("s2s.leave", () => membership.stop(LEAVE_MS));
   }
 
   /** Begins to look into a directory; resolves when it has told who there is. */
   #look(membership: Membership): Promise<void> {
+    this.#untold.add(membership);
     return new Promise((resolve) =>
       membership.start(infoOf(this.self), {
         onMembers: (members) => {
+          this.#untold.delete(membership);
           if (this.#memberships.has(membership)) this.#onMembers(membership, members);
           resolve();
         },
@@ -244,7 +249,8 @@ export class Cluster implements DialerHost {
   neverLinked(): string[] {
     return [...this.#dialers.values()]
       .filter((dialer) => !this.#isOwn(dialer) && this.#peerAt(dialer) === undefined)
-      .map(({ id, addr }) => id ?? addr);
+      .map(({ id, addr }) => id ?? addr)
+      .concat([...this.#untold].map(({ description }) => `the nodes in ${description}`));
   }
 
   #isOwn({ isSelf, addr, id }: Dialer): boolean {

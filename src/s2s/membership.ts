@@ -29,7 +29,7 @@ export interface MembershipEvents {
 
 /** A directory of nodes. */
 export interface Membership {
-  /** For the log: `ZooKeeper 10.0.0.1:2181`. */
+  /** For the log: `ZooKeeper 10.0.0.1:2181`; empty where nobody is named. */
   readonly description: string;
   /**
    * Whether the directory works now; while it does not, who was known stays known. For `/readyz`,

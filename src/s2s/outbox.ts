@@ -153,9 +153,19 @@ export class Outbox {
   /** Counts the messages of `[from, end)` as lost. */
   #count(from: number, end: number): void {
     this.lost += end - from;
-    const last = this.#counted.at(-1);
-    if (last?.end === from) last.end = end;
-    else this.#counted.push({ from, end });
+    this.#note(from, end);
+  }
+
+  /** Remembers that they are counted. */
+  #note(from: number, end: number): void {
+    if (end <= from) return;
+    const all = [...this.#counted, { from, end }].sort((a, b) => a.from - b.from);
+    this.#counted = [];
+    for (const range of all) {
+      const last = this.#counted.at(-1);
+      if (last !== undefined && range.from <= last.end) last.end = Math.max(last.end, range.end);
+      else this.#counted.push({ ...range });
+    }
   }
 
   /** The next bytes to send, at most so many; undefined when all are sent. They go on their way. */
@@ -214,13 +224,17 @@ export class Outbox {
     this.#sending = 0;
     const first = this.#chunks[0];
     const firstSeq = first?.firstSeq ?? this.#nextSeq;
+    const counted = this.#counted.filter(({ end }) => end > seq);
+    this.#counted = [];
     let at = seq;
-    for (const { from, end } of this.#counted) {
-      if (at < from && at < firstSeq) this.lost += Math.min(from, firstSeq) - at;
+    for (const { from, end } of counted) {
+      if (at < from && at < firstSeq) this.#count(at, Math.min(from, firstSeq));
+      this.#note(Math.max(from, seq), end);
       at = Math.max(at, end);
     }
-    if (at < firstSeq) this.lost += firstSeq - at;
-    this.#counted = firstSeq > seq ? [{ from: seq, end: firstSeq }] : [];
+    if (at < firstSeq) this.#count(at, firstSeq);
+    // What had been sent and did not come is on its way no more.
+    this.#unsentSeq = seq;
     if (first !== undefined) this.#offset = offsetOf(first, seq);
     return true;
   }
@@ -230,9 +244,19 @@ export class Outbox {
     this.resume(this.#ackedSeq);
   }
 
-  /** Forgets everything that the peer has not got; returns how many messages that are. */
-  clear(): number {
-    const left = this.#nextSeq - this.#ackedSeq;
+  /** Forgets everything that the peer has not got, and counts it as lost. */
+  giveUp(): void {
+    let at = this.#ackedSeq;
+    for (const { from, end } of this.#counted) {
+      if (at < from) this.lost += from - at;
+      at = Math.max(at, end);
+    }
+    this.lost += this.#nextSeq - at;
+    this.clear();
+  }
+
+  /** Forgets everything that the peer has not got, because nobody waits for it. */
+  clear(): void {
     this.#chunks = [];
     this.bytes = 0;
     this.#sending = 0;
@@ -240,7 +264,6 @@ export class Outbox {
     this.#ackedSeq = this.#unsentSeq = this.#nextSeq;
     this.#counted = [];
     this.#isClockDue = false;
-    return left;
   }
 }
 

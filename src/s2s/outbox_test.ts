@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { FrameReader, FrameType, MAX_FRAME_BYTES } from "./frame.ts";
 import { Outbox, pubHead } from "./outbox.ts";
@@ -90,4 +91,117 @@ Deno.test("outbox: acknowledged chunks are let go", () => {
   outbox.acknowledge(100);
   assert.ok(outbox.isEmpty);
   assert.ok(outbox.bytes < 200_000, `${outbox.bytes} bytes are kept`);
+});
+
+/** The way to a peer: what is sent arrives in pieces, or not at all when the link goes down. */
+class Way {
+  readonly outbox: Outbox;
+  appended = 0;
+  received = 0;
+  /** The number that the peer expects next. */
+  expected = 0;
+  #isUp = true;
+  #reader = new FrameReader();
+  #sent: Uint8Array[] = [];
+
+  constructor(maxBytes: number) {
+    this.outbox = new Outbox(maxBytes);
+  }
+
+  append(bytes: number, count: number): void {
+    put(this.outbox, "x".repeat(bytes), count);
+    this.appended += count;
+  }
+
+  send(maxBytes: number): void {
+    const bytes = this.#isUp ? this.outbox.take(maxBytes) : undefined;
+    if (bytes !== undefined) this.#sent.push(bytes.slice());
+  }
+
+  arrive(pieces: number): void {
+    for (const bytes of this.#sent.splice(0, pieces)) {
+      this.#reader.maxBytes = MAX_FRAME_BYTES;
+      this.#reader.room(bytes.length).set(bytes);
+      this.#reader.filled(bytes.length);
+      for (let frame = this.#reader.next(); frame !== undefined; frame = this.#reader.next()) {
+        if (frame.type !== FrameType.pub) continue;
+        const seq = frame.payload.u53();
+        const count = frame.payload.u32();
+        if (seq < this.expected) continue;
+        this.expected = seq + count;
+        this.received += count;
+      }
+    }
+  }
+
+  acknowledge(): void {
+    if (this.#isUp) assert.ok(this.outbox.acknowledge(this.expected));
+  }
+
+  down(): void {
+    this.#isUp = false;
+    this.#sent = [];
+    this.#reader = new FrameReader();
+  }
+
+  up(): void {
+    if (this.#isUp) return;
+    this.#isUp = true;
+    assert.ok(this.outbox.resume(this.expected));
+  }
+
+  /** Lets everything arrive that still can. */
+  finish(): void {
+    this.down();
+    this.up();
+    for (let left = -1; left !== this.expected;) {
+      left = this.expected;
+      for (let i = 0; i < 100; i++) this.send(1 << 20);
+      this.arrive(Infinity);
+    }
+  }
+}
+
+Deno.test("outbox: what is counted as lost is what does not arrive, whatever happens to links", () => {
+  const step = fc.oneof(
+    { weight: 8, arbitrary: fc.tuple(fc.constant("append"), fc.nat(60_000), fc.nat(4)) },
+    { weight: 3, arbitrary: fc.tuple(fc.constant("send"), fc.nat(300_000), fc.nat()) },
+    { weight: 2, arbitrary: fc.tuple(fc.constant("arrive"), fc.nat(3), fc.nat()) },
+    fc.tuple(fc.constant("acknowledge"), fc.nat(), fc.nat()),
+    fc.tuple(fc.constantFrom("down", "up"), fc.nat(), fc.nat()),
+  );
+  const bounds = fc.constantFrom(65_536, 200_000, 400_000, 1 << 30);
+  fc.assert(
+    fc.property(
+      bounds,
+      fc.array(step, { maxLength: 30 }),
+      fc.boolean(),
+      (maxBytes, steps, ends) => {
+        const way = new Way(maxBytes);
+        for (const [what, a, b] of steps) {
+          if (what === "append") way.append(a + 1, b + 1);
+          else if (what === "send") way.send(a + 1);
+          else if (what === "arrive") way.arrive(a + 1);
+          else if (what === "acknowledge") way.acknowledge();
+          else if (what === "down") way.down();
+          else way.up();
+        }
+        way.finish();
+        assert.equal(way.outbox.lost, way.appended - way.received);
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+Deno.test("outbox: given up, everything that was not acknowledged is lost, and counted once", () => {
+  const outbox = new Outbox(1 << 20);
+  for (let i = 0; i < 10; i++) put(outbox, "x".repeat(60_000));
+  send(outbox);
+  outbox.acknowledge(10);
+  for (let i = 0; i < 100; i++) put(outbox, "x".repeat(60_000));
+  assert.ok(outbox.lost > 0, "some are lost already");
+  outbox.giveUp();
+  assert.equal(outbox.lost, 100);
+  assert.equal(outbox.bytes, 0);
 });

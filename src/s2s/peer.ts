@@ -14,6 +14,10 @@ import { Outbox } from "./outbox.ts";
 import { PeerClock } from "./peer_clock.ts";
 import { type Answer, Questions } from "./questions.ts";
 
+/** Flags of `resume`: the number is that of the message expected next; the interest is kept. */
+const KNOWS_US = 1;
+const KEPT_INTEREST = 2;
+
 /** What a peer asks of the router. */
 export interface PeerHost {
   /** How many more channels may be remembered by name. */
@@ -55,7 +59,12 @@ export class Peer {
   sinceMs: number = Date.now();
 
   #host: PeerHost;
+  /** Up to which version of our interest it knew it when the last link went down; -1 for nothing. */
+  knownVersion = -1;
+
   #next: Interest | null = null;
+  /** Whether it has told what it wants, and we have not forgotten. */
+  #hasInterest = false;
   /** Number of the next message of this incarnation; -1 while nothing is known. */
   #expectedSeq = -1;
 
@@ -71,8 +80,8 @@ export class Peer {
   /** A link is up. What was kept for an earlier incarnation has nobody left who waits for it. */
   linkUp(link: Link): void {
     if (link.hello.incarnation !== this.hello.incarnation) {
-      this.outbox.clear();
-      this.forgetInterest();
+      this.leave();
+      this.knownVersion = -1;
       this.#expectedSeq = -1;
       this.watermark = 0;
     }
@@ -80,10 +89,9 @@ export class Peer {
     this.link = link;
     this.#next = null;
     this.sinceMs = Date.now();
-    const frame = new FrameBuilder(FrameType.resume);
-    // Two numbers, since what is not known cannot be one.
+    const flags = (this.#expectedSeq < 0 ? 0 : KNOWS_US) | (this.#hasInterest ? KEPT_INTEREST : 0);
     link.queue(
-      frame.u8(this.#expectedSeq < 0 ? 0 : 1).u53(Math.max(0, this.#expectedSeq)).finish(),
+      new FrameBuilder(FrameType.resume).u8(flags).u53(Math.max(0, this.#expectedSeq)).finish(),
     );
   }
 
@@ -95,8 +103,15 @@ export class Peer {
     this.questions.failAll(reason);
   }
 
+  /** It has left, or begins a new life: nobody waits for what was kept for it. */
+  leave(): void {
+    this.outbox.clear();
+    this.forgetInterest();
+  }
+
   /** It is taken to want nothing. */
   forgetInterest(): void {
+    this.#hasInterest = false;
     this.interest = new ListedInterest();
     this.#host.onInterest(this);
   }
@@ -108,17 +123,21 @@ export class Peer {
     return this.questions.ask(question, (frame) => link.queue(frame));
   }
 
-  /** `resume`: where the peer is in our messages. */
-  processResume(link: Link, payload: PayloadReader): void {
-    const knowsUs = payload.u8() === 1;
+  /**
+   * `resume`: where the peer is in our messages. Returns whether it has kept all the time what it knew
+   * of our interest.
+   */
+  processResume(link: Link, payload: PayloadReader): boolean {
+    const flags = payload.u8();
     const seq = payload.u53();
-    if (!knowsUs) {
+    if ((flags & KNOWS_US) === 0) {
       // Nothing of ours has reached it, in this life: it is to have everything that is kept for it.
       this.outbox.resumeAll();
     } else if (!this.outbox.resume(seq)) {
       throw new FrameError(`it says to have ${seq} messages, more than were ever sent`);
     }
     link.resumed();
+    return (flags & KEPT_INTEREST) !== 0;
   }
 
   /** `ack`: the peer has delivered everything before a number. */
@@ -193,6 +212,7 @@ export class Peer {
     const version = payload.u53();
     if (this.#next === null) throw new FrameError("the end of an interest that has not begun");
     this.interest = this.#next;
+    this.#hasInterest = true;
     this.#next = null;
     this.#host.onInterest(this);
     this.#acknowledgeInterest(link, version);

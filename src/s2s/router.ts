@@ -273,29 +273,22 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
 
   onDown(link: Link, reason: string): void {
     const peer = this.#peerOf(link);
-    this.announcer.linkDown(link);
+    peer.knownVersion = this.announcer.linkDown(link);
     peer.linkDown(reason);
     this.#historyPeers = null;
     this.counters.bytesIn += link.bytesIn;
     this.counters.bytesOut += link.bytesOut;
-    if (peer.leftTs !== undefined) this.#forgetWay(peer);
+    if (peer.leftTs !== undefined) peer.leave();
     else peer.forgetTimer = setTimeout(() => this.#giveUp(peer), this.#limits.replayTimeoutMs);
     this.#options.onLinkDown(peer, reason);
   }
 
   /** The peer has been away for too long. */
   #giveUp(peer: Peer): void {
-    const lost = this.#forgetWay(peer);
-    if (lost > 0) {
-      peer.outbox.lost += lost;
-      this.#onLost(peer, lost);
-    }
-  }
-
-  /** Nothing is kept for the peer any more; returns how many messages were. */
-  #forgetWay(peer: Peer): number {
+    const { lost } = peer.outbox;
     peer.forgetInterest();
-    return peer.outbox.clear();
+    peer.outbox.giveUp();
+    if (peer.outbox.lost > lost) this.#onLost(peer, peer.outbox.lost - lost);
   }
 
   /** Says farewell to every peer, behind all that is on its way; at most `timeoutMs`. */
@@ -398,7 +391,8 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
 
   #onResume(peer: Peer, link: Link, payload: PayloadReader): void {
     const { lost } = peer.outbox;
-    peer.processResume(link, payload);
+    const hasKept = peer.processResume(link, payload);
+    this.announcer.setKept(link, hasKept ? peer.knownVersion : -1);
     if (peer.outbox.lost > lost) this.#onLost(peer, peer.outbox.lost - lost);
   }
 
@@ -411,7 +405,7 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
       throw new FrameError(`it acknowledges an announcement ${version} that was never made`);
     }
     this.host.onAcknowledged();
-    if (heardLate) this.host.onMissed();
+    if (heardLate !== undefined) this.host.onMissed(peer.id, heardLate);
   }
 
   get channelRoom(): number {
@@ -441,7 +435,7 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
   }
 
   onGap(peer: Peer, messages: number): void {
-    this.host.onMissed();
+    this.host.onMissed(peer.id, -1);
     const more = this.#gapRate.next();
     if (more === null) return;
     log.warn("messages of a peer were lost on their way: it could not keep more for us", {

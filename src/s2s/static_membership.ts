@@ -19,7 +19,7 @@ export class StaticMembership implements Membership {
   }
 
   get description(): string {
-    return `s2s_peers ${this.#peers.join(",")}`;
+    return this.#peers.length === 0 ? "" : `s2s_peers ${this.#peers.join(",")}`;
   }
 
   /** Tells the list at once, but not before this returns. */

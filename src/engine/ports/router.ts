@@ -133,6 +133,9 @@ export interface RouterHost {
   sawTimestamp(ts: number): void;
   /** A peer has acknowledged what is wanted here, and ours are above its timestamps of that moment. */
   onAcknowledged(): void;
-  /** What arrived lately may have holes: a peer has heard only now what is wanted here, or has lost messages. */
-  onMissed(): void;
+  /**
+   * A peer has heard only now that the channels with a later `interestVersion` are wanted here, or has
+   * lost messages for us (-1: of any channel): what arrived of its messages may have holes.
+   */
+  onMissed(node: string, knownVersion: number): void;
 }
