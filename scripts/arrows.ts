@@ -12,6 +12,7 @@ const ARROWS: Record<string, readonly string[]> = {
   pushd: ["*"],
   open_cluster: ["*"],
   open_storage: ["*"],
+  dev_cluster: ["*"],
   doors: ["*"],
   reload: ["*"],
   settings: ["*"],

@@ -34,6 +34,12 @@ async function main(argv: string[]): Promise<number> {
     case "import":
       // Not before it is wanted: the server does without.
       return await (await import("./tools.ts")).runTool(args);
+    case "dev_cluster": {
+      const { devCluster } = await import("./dev_cluster.ts");
+      const { count, level } = args;
+      const logging = { level, file: "stdout", format: "text" } as const;
+      return await devCluster(count, logging, new Wishes().stop);
+    }
     case "version":
       printOut(versionText(VERSION));
       return DONE;

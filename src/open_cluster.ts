@@ -14,6 +14,7 @@ import { Cluster, DuplicateNodeError } from "./s2s/cluster.ts";
 import { ClusterTokenStore } from "./s2s/cluster_tokens.ts";
 import { CAPABILITIES } from "./s2s/hello.ts";
 import { ClusterRouter } from "./s2s/router.ts";
+import { LinkTls, LinkTlsFault } from "./s2s/tls_wire.ts";
 import { StaticMembership } from "./s2s/static_membership.ts";
 import type { ZooKeeperMembership } from "./s2s/zookeeper.ts";
 import { engineLimits, routerLimits } from "./settings.ts";
@@ -41,6 +42,7 @@ export class OpenCluster {
   cluster: Cluster | null = null;
 
   #options: OpenClusterOptions;
+  #tls: LinkTls | null;
   #listener: Deno.TcpListener;
   #tokenTtlMs: number;
   #listed: StaticMembership;
@@ -49,6 +51,7 @@ export class OpenCluster {
   private constructor(options: OpenClusterOptions) {
     const { config, turn, tokens } = options;
     this.#options = options;
+    this.#tls = readLinkTls(config);
     this.#listener = listenTcp("s2s_listen_addr", s2sListenAddr(config), config.tcp_backlog);
     this.#tokenTtlMs = config.token_ttl;
     const isShared = config.msg_storage === "mongodb";
@@ -109,12 +112,13 @@ export class OpenCluster {
       secret: config.s2s_secret,
       router: this.router,
       listener: this.#listener,
-      tls: null,
+      tls: this.#tls,
       memberships: [this.#listed, ...(this.#directory === null ? [] : [this.#directory])],
     });
     log.info("a node of a cluster", {
       cluster: config.cluster,
       nodes_come_in_at: addrs.s2sAddr,
+      links: this.#tls === null ? "plain" : `TLS (${this.#tls.subject})`,
       found_by: cluster.directories.join(" and ") || "those who dial this node",
     });
     try {
@@ -178,6 +182,17 @@ export class OpenCluster {
   async stop(timeoutMs: number): Promise<void> {
     if (this.cluster === null) this.#listener.close();
     else await this.cluster.stop(timeoutMs);
+  }
+}
+
+/** Null where links are plain. Throws a {@link StartError} that names the key. */
+function readLinkTls({ s2s_tls_cert, s2s_tls_key, s2s_tls_ca }: Config): LinkTls | null {
+  if (s2s_tls_cert === "") return null;
+  try {
+    return LinkTls.load({ cert: s2s_tls_cert, key: s2s_tls_key, ca: s2s_tls_ca });
+  } catch (error) {
+    if (!(error instanceof LinkTlsFault)) throw error;
+    throw new StartError(`s2s_tls_${error.file}: ${error.message}`, { cause: error });
   }
 }
 

@@ -25,6 +25,7 @@ export type Parsed =
   | { command: "check_config"; file?: string }
   | { command: "backup"; to: string; conf?: string }
   | { command: "export" | "import"; conf?: string }
+  | { command: "dev_cluster"; count: number; level: Level }
   | { command: "version" }
   | { command: "help"; text: string }
   | { command: "usage_error"; message: string };
@@ -34,11 +35,16 @@ const HERE: Record<string, string> = {
   "check-config": "read the configuration as a start would and say what is wrong with it",
   backup: "copy the SQLite history to a file, also while the server runs",
   storage: "export or import the history as JSON lines",
+  "dev-cluster": "several nodes on this machine, linked, for trying out",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
 
-const NOT_YET = ["sub", "pub", "his", "bench", "top", "dev-cluster"];
+const NOT_YET = ["sub", "pub", "his", "bench", "top"];
+
+/** Nodes of `dev-cluster`, and at most so many. */
+const DEV_NODES = 3;
+const MAX_DEV_NODES = 20;
 
 /** Options by their long name, with whether a value follows. The original wrote them with one dash. */
 const OPTIONS = new Map([
@@ -68,6 +74,8 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parseBackup(rest);
     case "storage":
       return parseStorage(rest);
+    case "dev-cluster":
+      return parseDevCluster(rest);
     case "version":
       return { command: "version" };
     case "help":
@@ -152,6 +160,31 @@ function parseStorage(args: string[]): Parsed {
       return usageError(`storage ${JSON.stringify(direction)}: write export or import`);
     }
     return conf === undefined ? { command: direction } : { command: direction, conf };
+  });
+}
+
+function parseDevCluster(args: string[]): Parsed {
+  const command = quiet(new Command("pushd dev-cluster"))
+    .usage("[N] [--level LEVEL]")
+    .description(
+      `Runs N nodes (${DEV_NODES}) on this machine, linked, with ports and files of their own, and says ` +
+        "what to type. Ctrl-C ends them and removes their files.",
+    )
+    .argument("[n]", `how many, at most ${MAX_DEV_NODES}`, `${DEV_NODES}`)
+    .addOption(
+      new Option("--level <level>", "how much is logged")
+        .choices(["debug", "info", "warn", "error"]).default("warn"),
+    );
+  return run(command, args, () => {
+    const { level } = command.opts<{ level: Level }>();
+    const [text] = command.processedArgs as [string];
+    const count = Number(text);
+    if (!/^[1-9]\d*$/.test(text) || count > MAX_DEV_NODES) {
+      return usageError(
+        `dev-cluster ${JSON.stringify(text)}: write a number from 1 to ${MAX_DEV_NODES}`,
+      );
+    }
+    return { command: "dev_cluster", count, level };
   });
 }
 

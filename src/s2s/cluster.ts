@@ -404,7 +404,7 @@ export class Cluster implements DialerHost {
     const { router } = this.#options;
     const before = router.peers.get(hello.id);
     const isAnother = before !== undefined && before.hello.incarnation !== hello.incarnation;
-    const waiting = before?.outbox.bytes ?? 0;
+    const waiting = before?.outbox.waitingBytes ?? 0;
     router.linkUp(greeted);
     log.info("linked", {
       peer: hello.id,
@@ -498,7 +498,7 @@ function viewOf(peer: Peer, state: NodeView["state"]): NodeView {
     since: new Date(sinceMs).toISOString(),
     rtt_ms: rounded(link?.rttMs),
     skew_ms: rounded(clock.skewMs),
-    replay_bytes: outbox.bytes,
+    replay_bytes: outbox.waitingBytes,
     lost: outbox.lost,
   };
 }

@@ -249,20 +249,27 @@ export class Link implements TurnTask {
       this.close(`silent for ${Math.round((nowMs - this.#lastReadMs) / 100) / 10} s`);
       return;
     }
+    this.#sendHeartbeat(nowMs);
+    if (this.#isResumed) this.#options.outbox.addClock(this.#options.lastTs(), true);
+    this.#timer = setTimeout(() => this.#beat(), intervalMs);
+  }
+
+  #sendHeartbeat(nowMs: number): void {
     const heldMs = this.#echo === 0 ? 0 : nowMs - this.#echoAtMs;
     this.queue(
       new FrameBuilder(FrameType.heartbeat)
         .f64(nowMs).f64(this.#echo).f64(heldMs)
         .u53(Date.now() * 1000).u53(this.#options.lastTs()).finish(),
     );
-    if (this.#isResumed) this.#options.outbox.addClock(this.#options.lastTs(), true);
-    this.#timer = setTimeout(() => this.#beat(), intervalMs);
   }
 
   #processHeartbeat(payload: PayloadReader): void {
     const nowMs = performance.now();
+    const isFirst = this.#echo === 0;
     this.#echo = payload.f64();
     this.#echoAtMs = nowMs;
+    // So that the round trip is known at once.
+    if (isFirst) this.#sendHeartbeat(nowMs);
     const echoed = payload.f64();
     const heldMs = payload.f64();
     if (echoed > 0 && Number.isFinite(heldMs)) {

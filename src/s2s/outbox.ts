@@ -65,6 +65,11 @@ export class Outbox {
     return this.#ackedSeq === this.#nextSeq;
   }
 
+  /** Bytes that wait for the peer, or for its acknowledgement. */
+  get waitingBytes(): number {
+    return this.isEmpty ? 0 : this.bytes;
+  }
+
   /** Bytes that were not sent yet. */
   get unsentBytes(): number {
     let bytes = 0;

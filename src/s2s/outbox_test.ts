@@ -175,8 +175,7 @@ Deno.test("outbox: what is counted as lost is what does not arrive, whatever hap
     fc.property(
       bounds,
       fc.array(step, { maxLength: 30 }),
-      fc.boolean(),
-      (maxBytes, steps, ends) => {
+      (maxBytes, steps) => {
         const way = new Way(maxBytes);
         for (const [what, a, b] of steps) {
           if (what === "append") way.append(a + 1, b + 1);

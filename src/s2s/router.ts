@@ -228,7 +228,7 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
 
   /** Bytes that are kept for peers. */
   get replayBytes(): number {
-    return this.#sum(({ outbox }) => outbox.bytes);
+    return this.#sum(({ outbox }) => outbox.waitingBytes);
   }
 
   /** Messages that peers will not get. */
