@@ -5,8 +5,9 @@ import { getAvailablePort } from "@std/net";
 import { Authority, opensslRequirement } from "./certificates.ts";
 import { LoopbackCluster } from "./cluster_loopback.ts";
 import { OldPeer } from "./cluster_old_peer.ts";
+import { DevCluster } from "./dev_cluster.ts";
 import { fakeTimeEnv } from "./fake_time.ts";
-import { Client, type Pushd, pushdCommand, pushdEnv, runPushd, startPushd } from "./harness.ts";
+import { Client, type Pushd, runPushd, startPushd } from "./harness.ts";
 import { requireTool } from "./require.ts";
 import { requireZooKeeper, startEnsemble, startZooKeeper } from "./zookeeper.ts";
 
@@ -265,37 +266,48 @@ Deno.test("cluster: a node of the first version, and one of a later one, are und
 });
 
 Deno.test("dev-cluster: nodes that are linked, and nothing left of them at the end", async () => {
-  const [program, ...args] = pushdCommand();
-  const child = new Deno.Command(program, {
-    args: [...args, "dev-cluster", "2"],
-    clearEnv: true,
-    env: pushdEnv(),
-    stdout: "piped",
-  }).spawn();
-  let text = "";
-  let folder = "";
-  try {
-    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
-      text += chunk;
-      if (folder !== "" || !text.includes("Ctrl-C ends them")) continue;
-      folder = /files in (\S+)/.exec(text)?.[1] ?? "";
-      const [a, b] = [...text.matchAll(/^ {2}node\d {2}telnet 127\.0\.0\.1 (\d+)/gm)].map((
-        [, it],
-      ) => Number(it));
-      using subscriber = await Client.connect(a);
-      using publisher = await Client.connect(b);
-      await subscriber.ask("sub channel1", "SUBSCRIBED channel1");
-      await publisher.ask("pub channel1 hello", PUBLISHED);
-      await subscriber.expect(/^MESSAGE channel1 \d{16} hello$/);
-      assert.ok((await Deno.stat(folder)).isDirectory);
-      child.kill("SIGINT");
-    }
-  } finally {
-    const { code } = await child.status;
-    assert.equal(code, 0, text);
-  }
+  await using cluster = await DevCluster.start(2);
+  const { nodes: [a, b], folder } = cluster;
+  using subscriber = await Client.connect(a.port);
+  using publisher = await Client.connect(b.port);
+  await subscriber.ask("sub channel1", "SUBSCRIBED channel1");
+  await publisher.ask("pub channel1 hello", PUBLISHED);
+  await subscriber.expect(/^MESSAGE channel1 \d{16} hello$/);
+  assert.ok((await Deno.stat(folder)).isDirectory);
+  assert.equal(await cluster.stop(), 0);
   await assert.rejects(Deno.stat(folder), Deno.errors.NotFound);
   const wrong = await runPushd(["dev-cluster", "0"]);
   assert.equal(wrong.code, 2);
   assert.match(wrong.stderr, /dev-cluster "0": write a number from 1 to 20/);
+});
+
+Deno.test("etc/cluster: three nodes from its files serve as one", async () => {
+  const ports = new Map<string, number>();
+  const portOf = (documented: string) => {
+    if (!ports.has(documented)) ports.set(documented, getAvailablePort());
+    return ports.get(documented);
+  };
+  const nodes: Pushd[] = [];
+  try {
+    for (const i of [1, 2, 3]) {
+      const file = new URL(`../etc/cluster/node${i}.cf`, import.meta.url);
+      const text = await Deno.readTextFile(file);
+      const config = text.replace(/(?<=127\.0\.0\.1:)\d{4}/g, (port) => `${portOf(port)}`);
+      nodes.push(await startPushd({ config }));
+    }
+    for (const [i, node] of nodes.entries()) {
+      for (const other of [1, 2, 3].filter((n) => n !== i + 1)) {
+        await node.waitForLog(new RegExp(`INFO .*linked peer=node${other} `));
+      }
+      const { conf } = await node.stat();
+      assert.deepEqual(conf.sqlite, { path: `node${i + 1}.db` });
+    }
+    using subscriber = await Client.connect(nodes[0].port);
+    using publisher = await Client.connect(nodes[2].port);
+    await subscriber.ask("sub channel1", "SUBSCRIBED channel1");
+    await publisher.ask("pub channel1 hello", PUBLISHED);
+    await subscriber.expect(/^MESSAGE channel1 \d{16} hello$/);
+  } finally {
+    for (const node of nodes) await node[Symbol.asyncDispose]();
+  }
 });

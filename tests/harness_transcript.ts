@@ -15,7 +15,8 @@
 // they are what was printed before (a timestamp that is a few more or less too, as in `his c <last + 1>`).
 // `…` stands for any text. The ports 2222 and 9020 are those of the server under test.
 //
-// A comment `<!-- pushd: {…} -->` starts another server, with that configuration, for what follows it. With
+// A comment `<!-- pushd: {…} -->` starts another server, with that configuration, for what follows it; one
+// `<!-- pushd dev-cluster 3 -->` starts that, whose further nodes have the ports 2232, 9030 and so on. With
 // `<!-- not replayed: why -->` before it a block is left out.
 
 import { AssertionError } from "node:assert/strict";
@@ -39,6 +40,8 @@ export type Step =
 export interface Scene {
   /** The text of its configuration; null for that of a first start. */
   config: string | null;
+  /** Nodes of a `dev-cluster`; 0 for a single server. */
+  nodes: number;
   steps: Step[];
 }
 
@@ -66,7 +69,7 @@ const PROGRAMS = /^(?:[A-Z_]+=\S+ )*(curl|echo|nc|printf|pushd) /;
 
 /** Takes the transcripts out of a document in Markdown. */
 export function readTranscripts(markdown: string): Transcripts {
-  const scenes: Scene[] = [{ config: null, steps: [] }];
+  const scenes: Scene[] = [{ config: null, nodes: 0, steps: [] }];
   const strays: string[] = [];
   let isLeftOut = false;
   for (const block of blocksOf(markdown)) {
@@ -78,7 +81,9 @@ export function readTranscripts(markdown: string): Transcripts {
     if (block.kind === "comment") {
       const text = block.lines.join("\n").trim();
       const config = /^pushd:(.*)$/s.exec(text)?.[1];
-      if (config !== undefined) scenes.push({ config, steps: [] });
+      if (config !== undefined) scenes.push({ config, nodes: 0, steps: [] });
+      const nodes = Number(/^pushd dev-cluster (\d+)$/.exec(text)?.[1] ?? 0);
+      if (nodes > 0) scenes.push({ config: null, nodes, steps: [] });
       if (/^not replayed: \S/.test(text)) isLeftOut = true;
       continue;
     }
@@ -171,9 +176,8 @@ function readShell(block: Block, steps: Step[]): string | null {
 
 /** What {@link replay} needs. */
 export interface Stage {
-  /** Ports of the server under test. */
-  port: number;
-  statsPort: number;
+  /** Ports of the servers under test: those of the first, and of each of its peers. */
+  servers: readonly { port: number; statsPort: number }[];
   open: OpenTerminal;
   /** Where commands run, and the folder in which they find `pushd`. */
   cwd?: string;
@@ -283,11 +287,12 @@ async function replayCommand(
   }
 }
 
-function mapPorts(text: string, { port, statsPort }: Stage): string {
-  return text.replace(
-    /\b(2222|9020)\b/g,
-    (documented) => documented === "2222" ? `${port}` : `${statsPort}`,
-  );
+function mapPorts(text: string, { servers }: Stage): string {
+  return text.replace(/\b(?:22\d2|90\d0)\b/g, (documented) => {
+    const server = servers[Number(documented.slice(2, 3)) - 2];
+    if (server === undefined) return documented;
+    return documented.startsWith("22") ? `${server.port}` : `${server.statsPort}`;
+  });
 }
 
 /** Parts of a documented line that differ from run to run: a timestamp, a token, what is left out. */

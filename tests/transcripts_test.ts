@@ -1,6 +1,7 @@
 // Every transcript in the documents is what really happens.
 
 import assert from "node:assert/strict";
+import { DevCluster } from "./dev_cluster.ts";
 import { pushdCommand, startPushd } from "./harness.ts";
 import { openTcpTerminal } from "./harness_terminal.ts";
 import { readTranscripts, replay, type Transcripts } from "./harness_transcript.ts";
@@ -15,6 +16,11 @@ const DOCUMENTED_NODE = "myhost:2222";
 async function replayAll({ scenes, strays }: Transcripts): Promise<void> {
   assert.deepEqual(strays, []);
   for (const scene of scenes) {
+    if (scene.nodes > 0) {
+      await using cluster = await DevCluster.start(scene.nodes);
+      await replay(scene, { servers: cluster.nodes, open: openTcpTerminal });
+      continue;
+    }
     const config = scene.config ?? "{}";
     await using pushd = await startPushd({
       config,
@@ -26,7 +32,8 @@ async function replayAll({ scenes, strays }: Transcripts): Promise<void> {
     });
     const { port, statsPort, folder: cwd } = pushd;
     const bin = await makeBin(cwd);
-    await replay(scene, { port, statsPort, open: openTcpTerminal, cwd, bin });
+    const servers = [{ port, statsPort }];
+    await replay(scene, { servers, open: openTcpTerminal, cwd, bin });
   }
 }
 
@@ -148,7 +155,7 @@ Deno.test("a transcript that is right passes, and one with any change does not",
     const { scenes, strays } = readTranscripts(text);
     assert.deepEqual(strays, []);
     assert.equal(scenes.length, 1);
-    await replay(scenes[0], { port, statsPort, open: openTcpTerminal });
+    await replay(scenes[0], { servers: [{ port, statsPort }], open: openTcpTerminal });
   };
   await t.step("as it is", () => replayText(GOOD));
   for (const [what, from, to, message] of CHANGES) {

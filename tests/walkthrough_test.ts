@@ -1,6 +1,7 @@
 // The README's walkthrough, as a person does it: real telnet programs on terminals.
 
 import assert from "node:assert/strict";
+import { DevCluster } from "./dev_cluster.ts";
 import { Client, pushdEnv, startPushd, within } from "./harness.ts";
 import { openTelnet } from "./harness_terminal.ts";
 import { readTranscripts, replay } from "./harness_transcript.ts";
@@ -15,7 +16,11 @@ Deno.test({
   async fn() {
     const readme = await Deno.readTextFile(new URL("README.md", ROOT));
     const { scenes } = readTranscripts(readme);
-    const scene = { config: null, steps: scenes[0].steps.filter(({ kind }) => kind !== "run") };
+    const scene = {
+      config: null,
+      nodes: 0,
+      steps: scenes[0].steps.filter(({ kind }) => kind !== "run"),
+    };
     const texts = scene.steps.flatMap((step) => "text" in step ? [step.text] : []);
     assert.ok(texts.every((text) => !text.includes("…")), "the walkthrough leaves nothing out");
     const starts = scene.steps.filter(({ kind }) => kind === "start");
@@ -24,7 +29,19 @@ Deno.test({
 
     await using pushd = await startPushd({ config: { node_id: "myhost:2222" } });
     const { port, statsPort } = pushd;
-    await replay(scene, { port, statsPort, open: openTelnet });
+    await replay(scene, { servers: [{ port, statsPort }], open: openTelnet });
+  },
+});
+
+Deno.test({
+  name: `the README's cluster in three telnet programs, word for word${tools.reason}`,
+  ignore: tools.ignore,
+  async fn() {
+    const readme = await Deno.readTextFile(new URL("README.md", ROOT));
+    const scene = readTranscripts(readme).scenes.find(({ nodes }) => nodes === 3) ??
+      assert.fail("the README shows no cluster of three");
+    await using cluster = await DevCluster.start(3);
+    await replay(scene, { servers: cluster.nodes, open: openTelnet });
   },
 });
 
