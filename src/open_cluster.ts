@@ -59,7 +59,7 @@ export class OpenCluster {
       turn,
       limits: routerLimits(config),
       tokens: isShared ? null : tokens,
-      onLinkDown: (peer, reason) => this.cluster?.onLinkDown(peer, reason),
+      onLinkDown: (...what) => this.cluster?.onLinkDown(...what),
       neverLinked: () => this.cluster?.neverLinked() ?? [],
     });
     this.tokens = isShared
@@ -121,6 +121,12 @@ export class OpenCluster {
       links: this.#tls === null ? "plain" : `TLS (${this.#tls.subject})`,
       found_by: cluster.directories.join(" and ") || "those who dial this node",
     });
+    if (msg_storage === "sqlite" || msg_storage === "memory") {
+      log.warn(
+        "each node keeps the history of what it has accepted: while one is down its part is missing, " +
+          'and answers say PARTIAL; with msg_storage: "mongodb" all nodes share one',
+      );
+    }
     try {
       await cluster.start();
     } catch (error) {

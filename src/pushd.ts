@@ -18,6 +18,7 @@ import { Retention } from "./engine/retention.ts";
 import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { ERROR_CODES } from "./proto/error_codes.ts";
+import { viewOfSelf } from "./s2s/node_view.ts";
 import { Server } from "./serv/server.ts";
 import {
   authLimits,
@@ -171,7 +172,7 @@ export class Pushd {
       nodes: () => ({
         node: this.node,
         cluster: this.cluster === null ? null : this.#config.cluster,
-        nodes: this.cluster?.cluster?.nodes() ?? [],
+        nodes: this.cluster?.cluster?.nodes() ?? [this.#viewOfItself()],
       }),
       token: () => this.#config.stats_token,
       listenHost: hostname,
@@ -315,6 +316,17 @@ export class Pushd {
     };
   }
 
+  /** What `/s/nodes` shows where there are no others. */
+  #viewOfItself() {
+    const { hostname, port } = this.doors.plain.addr;
+    return viewOfSelf({
+      id: this.node,
+      s2sAddr: null,
+      clientAddr: hostAndPort(hostname, port),
+      software: VERSION,
+    }, Date.now() - (performance.now() - this.#startedMs));
+  }
+
   #clusterMetrics(): MetricNumbers["s2s"] {
     const router = this.cluster?.router;
     return {
@@ -339,6 +351,7 @@ export class Pushd {
       s2s_replay_bytes: router.replayBytes,
       s2s_lost: router.lost,
       s2s_refused: links?.refused ?? 0,
+      s2s_nonsense: links?.nonsense ?? 0,
       s2s_bytes_in: bytes.in,
       s2s_bytes_out: bytes.out,
     };

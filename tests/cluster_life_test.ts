@@ -144,7 +144,10 @@ Deno.test("cluster: to stand alone or not needs a restart", async () => {
   pushd.signal("SIGHUP");
   await pushd.waitForLog(/WARN .*a restart is needed for: s2s_peers/);
   const { node, cluster, nodes } = await (await pushd.get("/s/nodes")).json();
-  assert.deepEqual([typeof node, cluster, nodes], ["string", null, []]);
+  assert.deepEqual([typeof node, cluster], ["string", null]);
+  assert.deepEqual(nodes.map(({ id, self, state }: typeof nodes[0]) => ({ id, self, state })), [
+    { id: node, self: true, state: "up" },
+  ]);
 });
 
 const openssl = opensslRequirement;
@@ -263,6 +266,78 @@ Deno.test("cluster: a node of the first version, and one of a later one, are und
     OldPeer.connect(hostname, SECRET, { ...HELLO, id: "x", version: 9, min_version: 8 }),
     /refused: .*version 8 to 9/,
   );
+});
+
+Deno.test("cluster: what a node that has proved itself must not say ends its link, and no other", async () => {
+  await using cluster = await LoopbackCluster.start(1);
+  const [node] = cluster.nodes;
+  using client = await cluster.connect(0);
+  using good = await OldPeer.connect(node.hostname, SECRET, { ...HELLO, id: "good" });
+  await good.want(1, "default", "c");
+  const cases: [string, (peer: OldPeer) => Promise<void>][] = [
+    ["a filter of 2^40 bits", (peer) => peer.beginFilter(2 ** 40)],
+    ["a channel that is not UTF-8", (peer) => peer.addChannel(Uint8Array.of(0xff, 0xfe))],
+    ["an unknown frame that has to be understood", (peer) => peer.sendUnknown(99)],
+    ["a batch that ends within a line", (peer) => peer.publish(0, "c", 1, "x", "")],
+    ["a channel with a space", (peer) => peer.publish(0, "c d", 1, "x")],
+  ];
+  for (const [i, [what, say]] of cases.entries()) {
+    using bad = await OldPeer.connect(node.hostname, SECRET, { ...HELLO, id: `bad${i}` });
+    await say(bad);
+    await bad.untilClosed();
+    await cluster.until(`${what} is counted`, async () => {
+      const { stats } = await (await node.get("/s/stat"))?.json() ?? {};
+      return stats?.s2s_nonsense === i + 1;
+    });
+    const [, ts] = await client.ask(`pub c ${i}`, PUBLISHED);
+    assert.equal(await good.batch(), `MESSAGE c ${ts} ${i}\r\n`);
+  }
+  assert.match(node.log(), /WARN .*a link is down.*peer=bad0.*it sent nonsense/);
+});
+
+Deno.test("cluster: a node that dials anew takes the place of its link that looks alive", async () => {
+  await using cluster = await LoopbackCluster.start(1);
+  const [{ hostname }] = cluster.nodes;
+  using client = await cluster.connect(0);
+  using first = await OldPeer.connect(hostname, SECRET, HELLO);
+  await first.want(1, "default", "c");
+  using second = await OldPeer.connect(hostname, SECRET, HELLO);
+  await first.untilClosed();
+  await second.want(2, "default", "c");
+  const [, ts] = await client.ask("pub c x", PUBLISHED);
+  assert.equal(await second.batch(), `MESSAGE c ${ts} x\r\n`);
+  // Started later: another life, or a double that wins.
+  using third = await OldPeer.connect(hostname, SECRET, {
+    ...HELLO,
+    incarnation: HELLO.incarnation + 1,
+  });
+  await second.untilClosed();
+  await third.want(1, "default", "d");
+  await assert.rejects(
+    OldPeer.connect(hostname, SECRET, HELLO),
+    /refused: .*old.* that was started later is linked already/,
+  );
+  const [, later] = await client.ask("pub d y", PUBLISHED);
+  assert.equal(await third.batch(), `MESSAGE d ${later} y\r\n`);
+});
+
+Deno.test("cluster: who does not answer is dialled once a second at most", async () => {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using _ = await startPushd({
+    config: { s2s_listen_addr: "127.0.0.1:0", s2s_peers: [`127.0.0.1:${listener.addr.port}`] },
+  });
+  const times: number[] = [];
+  while (times.length < 4) {
+    const conn = await listener.accept();
+    times.push(performance.now());
+    conn.close();
+  }
+  listener.close();
+  // The first only asks who is there.
+  for (let i = 2; i < times.length; i++) {
+    const gapMs = times[i] - times[i - 1];
+    assert.ok(gapMs > 900, `${gapMs} ms between two`);
+  }
 });
 
 Deno.test("dev-cluster: nodes that are linked, and nothing left of them at the end", async () => {

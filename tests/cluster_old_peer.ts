@@ -150,8 +150,15 @@ export class OldPeer implements Disposable {
   }
 
   /** Sends a message. */
-  async publish(seq: number, channel: string, ts: number, text: string): Promise<void> {
-    const line = Buffer.from(`MESSAGE ${channel} ${String(ts).padStart(16, "0")} ${text}\r\n`);
+  async publish(
+    seq: number,
+    channel: string,
+    ts: number,
+    text: string,
+    lineEnd = "\r\n",
+  ): Promise<void> {
+    const digits = String(ts).padStart(16, "0");
+    const line = Buffer.from(`MESSAGE ${channel} ${digits} ${text}${lineEnd}`);
     const fields = [u64(seq), u32(1), u64(ts), u64(ts), u32(0), name("default"), name(channel)];
     await this.send(frame(TYPE.pub, ...fields, line));
   }
@@ -159,6 +166,32 @@ export class OldPeer implements Disposable {
   /** Sends a frame of a type that is not known yet. */
   async sendUnknown(type: number): Promise<void> {
     await this.send(frame(type, Buffer.from("of another time")));
+  }
+
+  /** Begins an interest that is a bloom filter of so many bits. */
+  async beginFilter(bits: number): Promise<void> {
+    await this.send(frame(TYPE.interestBegin, Buffer.of(1), u64(bits), u32(7)));
+  }
+
+  /** Adds a channel by bytes that may be no name. */
+  async addChannel(bytes: Uint8Array): Promise<void> {
+    await this.send(frame(TYPE.interestBegin, Buffer.of(0)));
+    const channel = Buffer.concat([Buffer.of(bytes.length), bytes]);
+    await this.send(frame(TYPE.interestAdd, u32(1), name("default"), channel));
+  }
+
+  /** Until the node closes the connection. */
+  async untilClosed(): Promise<void> {
+    await within(
+      () => "the node to hang up",
+      (async () => {
+        try {
+          while (true) await this.#next();
+        } catch {
+          // Closed, or reset.
+        }
+      })(),
+    );
   }
 
   /** The lines of the next batch. */

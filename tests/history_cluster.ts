@@ -518,7 +518,7 @@ export class TestRouter implements HistoryRouter {
     this.down.delete(peer.node);
     for (const channel of this.#wanted.keys()) peer.router.hear(this.self.node, channel.name, true);
     this.self.sawTimestamp(peer.lastTs);
-    this.self.cluster.logs.interrupt();
+    this.self.cluster.logs.interrupt(null, -1);
   }
 }
 

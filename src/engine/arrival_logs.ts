@@ -38,6 +38,17 @@ export interface ArrivedBatch {
   readonly froms: readonly (string | undefined)[] | null;
 }
 
+/** A moment at which messages of a node may have been missed. */
+interface Interruption {
+  readonly at: number;
+  /** Null for any. */
+  readonly node: string | null;
+  /** Channels whose `interestVersion` is no larger have missed nothing. */
+  readonly knownVersion: number;
+}
+
+/** So many are told apart. */
+const MAX_INTERRUPTIONS = 32;
 /** What a log takes beside its entries, an estimate. */
 const LOG_OVERHEAD_BYTES = 1000;
 
@@ -56,8 +67,8 @@ export class ArrivalLogs {
   #logs = new Map<Channel, ArrivalLog>();
   /** Those of them without followers. */
   #idle = new Set<Channel>();
-  /** A segment that began before this moment has ended. */
-  #interruptedAt = 0;
+  /** What has ended segments. */
+  #interruptions: Interruption[] = [];
   /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
   #acknowledgedTs = -1;
 
@@ -80,7 +91,7 @@ export class ArrivalLogs {
   append(channel: Channel, batch: ArrivedBatch, node: string): void {
     if (channel.isIdle) return;
     let log = this.#logs.get(channel);
-    this.#endInterrupted(log);
+    this.#endInterrupted(channel, log);
     if (log === undefined || log.current === null || !log.current.takes(node)) {
       // Before the peers know that it is wanted something would be missing.
       if (!this.#host.isWanted(channel)) return this.#lapse(log);
@@ -106,7 +117,7 @@ export class ArrivalLogs {
   open(channel: Channel): { log: ArrivalLog; current: ArrivalSegment } {
     this.#host.closeBatch(channel);
     let log = this.#logs.get(channel);
-    this.#endInterrupted(log);
+    this.#endInterrupted(channel, log);
     log ??= this.#make(channel);
     this.#touch(channel, log);
     const current = log.current ?? this.#begin(log, this.#host.node, this.#host.lastTs);
@@ -116,7 +127,7 @@ export class ArrivalLogs {
   /** Whether what arrives for the channel now goes into this segment. */
   isCurrent(channel: Channel, segment: ArrivalSegment): boolean {
     const log = this.#logs.get(channel);
-    this.#endInterrupted(log);
+    this.#endInterrupted(channel, log);
     return log !== undefined && log.current === segment;
   }
 
@@ -182,12 +193,24 @@ export class ArrivalLogs {
   }
 
   /**
-   * Something may be missing in what arrives: a peer has heard only now what is wanted here, or a link
-   * has lost messages.
+   * Something may be missing in what arrives from a node, null for any: it has heard only now that channels with an
+   * `interestVersion` beyond `knownVersion` are wanted here, or its link has lost messages.
    */
-  interrupt(): void {
-    this.#interruptedAt = nextMoment();
-    if (this.#acknowledgedTs >= 0) this.#acknowledgedTs = this.#host.lastTs;
+  interrupt(node: string | null, knownVersion: number): void {
+    const at = nextMoment();
+    const covered = (other: Interruption) =>
+      other.node === node && other.knownVersion >= knownVersion;
+    this.#interruptions = this.#interruptions.filter((other) => !covered(other));
+    this.#interruptions.push({ at, node, knownVersion });
+    if (this.#interruptions.length > MAX_INTERRUPTIONS) this.#forgetInterruption();
+  }
+
+  /** The two oldest become one that ends more than it must. */
+  #forgetInterruption(): void {
+    const [first, second] = this.#interruptions.splice(0, 2);
+    const knownVersion = Math.min(first.knownVersion, second.knownVersion);
+    const node = first.node === second.node ? first.node : null;
+    this.#interruptions.unshift({ at: second.at, node, knownVersion });
   }
 
   /**
@@ -198,9 +221,13 @@ export class ArrivalLogs {
     this.#acknowledgedTs = this.#host.lastTs;
   }
 
-  #endInterrupted(log: ArrivalLog | undefined): void {
-    const bornAt = log?.current?.bornAt ?? Infinity;
-    if (bornAt < this.#interruptedAt) this.#lapse(log);
+  #endInterrupted(channel: Channel, log: ArrivalLog | undefined): void {
+    const current = log?.current ?? null;
+    if (current === null) return;
+    for (const { at, node, knownVersion } of this.#interruptions) {
+      if (current.bornAt >= at || channel.interestVersion <= knownVersion) continue;
+      if (node === null || current.takes(node)) return this.#lapse(log);
+    }
   }
 
   /** Messages of the channel that were accepted here, from `ts` on, have not been kept. */

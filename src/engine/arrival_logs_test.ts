@@ -152,7 +152,7 @@ Deno.test("an interruption ends every segment, and a node that is new in one end
   const first = bench.add(channel);
   const { current } = bench.logs.open(channel);
   assert.equal(bench.logs.isCurrent(channel, current), true);
-  bench.logs.interrupt();
+  bench.logs.interrupt(null, -1);
   assert.equal(bench.logs.isCurrent(channel, current), false);
   bench.add(channel);
   const second = bench.logs.open(channel).current;
@@ -240,7 +240,7 @@ Deno.test("bytes: whatever comes and goes, at the end nothing is left", () => {
         channel.catchingUp++;
       }
     }
-    bench.logs.interrupt();
+    bench.logs.interrupt(null, -1);
   }
   for (const channel of channels) bench.logs.forget(channel);
   assert.deepEqual([bench.logs.bytes, ledger.owned], [0, 0]);

@@ -179,7 +179,9 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 10, arbitrary: fc.nat(100).map((n): Step => (w) => at(w.travellers, n).read()) },
   {
     weight: 1,
-    arbitrary: fc.nat(100).map((n): Step => (w) => at(w.cluster.nodes, n).cluster.logs.interrupt()),
+    arbitrary: fc.nat(100).map((n): Step => (w) =>
+      at(w.cluster.nodes, n).cluster.logs.interrupt(null, -1)
+    ),
   },
   {
     weight: 4,

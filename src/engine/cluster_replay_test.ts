@@ -318,7 +318,7 @@ Deno.test("a peer that stays away midway: cut off rather than a hole", async () 
     a.router[kind].add(b.node);
     if (kind === "down") {
       // Its page is used up, and a new segment begins behind what it has.
-      a.cluster.logs.interrupt();
+      a.cluster.logs.interrupt(null, -1);
       a.router.silent.add(b.node);
     }
     while (!visitor.client.isCut) {

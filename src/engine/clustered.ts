@@ -146,7 +146,7 @@ export class Clustered implements RouterHost {
     this.history?.logs.acknowledged();
   }
 
-  onMissed(_node: string, _knownVersion: number): void {
-    this.history?.logs.interrupt();
+  onMissed(node: string, knownVersion: number): void {
+    this.history?.logs.interrupt(node, knownVersion);
   }
 }

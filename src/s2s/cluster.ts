@@ -10,6 +10,7 @@ import { FrameError } from "./frame.ts";
 import { answer, greet, type Greeted, HANDSHAKE_MS, probe, type Wire } from "./handshake.ts";
 import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
 import type { Member, MemberInfo, Membership } from "./membership.ts";
+import { type NodeView, viewOfAddress, viewOfPeer, viewOfSelf } from "./node_view.ts";
 import type { Peer } from "./peer.ts";
 import type { ClusterRouter } from "./router.ts";
 
@@ -47,30 +48,14 @@ export interface ClusterSettings {
   readonly memberships: readonly Membership[];
 }
 
-/** What is shown of a node. */
-export interface NodeView {
-  id: string | null;
-  self: boolean;
-  state: "up" | "connecting" | "down";
-  s2s_addr: string;
-  client_addr: string | null;
-  version: string | null;
-  /** Since when it is in this state, ISO 8601; null where that is not known. */
-  since: string | null;
-  rtt_ms: number | null;
-  skew_ms: number | null;
-  /** What waits for it, in bytes. */
-  replay_bytes: number;
-  /** Messages that it will not get any more. */
-  lost: number;
-}
-
 const log = getLogger("s2s");
 
 /** The links of a node, and how they come about. */
 export class Cluster implements DialerHost {
   /** Connections that were no node's of this cluster. */
   refused = 0;
+  /** Links that ended because the peer sent what no node sends. */
+  nonsense = 0;
 
   #options: ClusterSettings;
   #memberships: Set<Membership>;
@@ -418,9 +403,15 @@ export class Cluster implements DialerHost {
   }
 
   /** A link has ended. */
-  onLinkDown(peer: Peer, reason: string): void {
+  onLinkDown(peer: Peer, reason: string, sentNonsense: boolean): void {
     const fields = { peer: peer.id, reason };
     if (this.#isStopping) return;
+    if (sentNonsense) {
+      this.nonsense++;
+      for (const dialer of this.#dialers.values()) {
+        if (this.#peerAt(dialer) === peer) dialer.onNonsense();
+      }
+    }
     if (peer.leftTs !== undefined) log.info("a node has left", fields);
     else log.warn("a link is down; what is for it is kept for a while", fields);
     for (const dialer of this.#dialers.values()) dialer.wake();
@@ -447,68 +438,19 @@ export class Cluster implements DialerHost {
   nodes(): NodeView[] {
     const { self } = this;
     const { peers } = this.#options.router;
-    const views: NodeView[] = [{
-      id: self.id,
-      self: true,
-      state: "up",
-      s2s_addr: self.s2sAddr,
-      client_addr: self.clientAddr,
-      version: self.software,
-      since: new Date(this.#startedMs).toISOString(),
-      rtt_ms: null,
-      skew_ms: null,
-      replay_bytes: 0,
-      lost: 0,
-    }];
+    const views = [viewOfSelf(self, this.#startedMs)];
     const dialers = [...this.#dialers.values()];
     for (const peer of peers.values()) {
       const dialer = dialers.find((other) => this.#peerAt(other) === peer);
       if (peer.link === null && dialer === undefined) continue;
-      views.push(viewOf(peer, peer.link !== null ? "up" : stateOf(dialer)));
+      views.push(viewOfPeer(peer, dialer));
     }
     for (const dialer of dialers) {
       if (this.#isOwn(dialer) || this.#peerAt(dialer) !== undefined) continue;
-      views.push({
-        id: dialer.id ?? null,
-        self: false,
-        state: stateOf(dialer),
-        s2s_addr: dialer.addr,
-        client_addr: null,
-        version: null,
-        since: null,
-        rtt_ms: null,
-        skew_ms: null,
-        replay_bytes: 0,
-        lost: 0,
-      });
+      views.push(viewOfAddress(dialer));
     }
     return views;
   }
-}
-
-function viewOf(peer: Peer, state: NodeView["state"]): NodeView {
-  const { id, hello, link, outbox, clock, sinceMs } = peer;
-  return {
-    id,
-    self: false,
-    state,
-    s2s_addr: hello.s2s_addr,
-    client_addr: hello.client_addr,
-    version: hello.software,
-    since: new Date(sinceMs).toISOString(),
-    rtt_ms: rounded(link?.rttMs),
-    skew_ms: rounded(clock.skewMs),
-    replay_bytes: outbox.waitingBytes,
-    lost: outbox.lost,
-  };
-}
-
-function stateOf(dialer: Dialer | undefined): NodeView["state"] {
-  return dialer !== undefined && dialer.failures === 0 ? "connecting" : "down";
-}
-
-function rounded(ms: number | undefined): number | null {
-  return ms === undefined ? null : Math.round(ms * 100) / 100;
 }
 
 function infoOf(self: NodeIdentity): MemberInfo {

@@ -1,5 +1,6 @@
 // Dials one address until there is a link to who lives there, and again when it is down.
 
+import { pause } from "../core/pause.ts";
 import { spawn, type Task } from "../core/spawn.ts";
 import { Wake } from "../core/wake.ts";
 import { Refusal } from "./hello.ts";
@@ -33,6 +34,8 @@ export class Dialer {
   readonly first: Promise<void>;
 
   #host: DialerHost;
+  /** Links in a row that ended because the peer sent nonsense. */
+  #nonsense = 0;
   #wake = new Wake();
   #task: Task;
   #lastReason = "";
@@ -51,6 +54,11 @@ export class Dialer {
     this.#wake.set();
   }
 
+  /** The link has ended because the peer sent nonsense: it is dialled again, but ever more slowly. */
+  onNonsense(): void {
+    this.#nonsense++;
+  }
+
   stop(): void {
     this.#task.stop();
     this.#wake.set();
@@ -62,9 +70,12 @@ export class Dialer {
         this.failures = 0;
         this.#lastReason = "";
         this.#endFirst();
+        const sinceMs = performance.now();
         await this.#wake.wait(MAX_PAUSE_MS);
+        if (performance.now() - sinceMs >= MAX_PAUSE_MS) this.#nonsense = 0;
         continue;
       }
+      if (this.#nonsense > 0) await pause(pauseMs(this.#nonsense + 1), signal);
       const startMs = performance.now();
       await this.#dial(signal);
       // Never more often than once a second, whoever wakes.

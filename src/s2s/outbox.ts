@@ -36,6 +36,8 @@ export class Outbox {
   bytes = 0;
   /** Bound of {@link bytes}. */
   maxBytes: number;
+  /** Bytes that were not sent yet. */
+  unsentBytes = 0;
 
   #chunks: Chunk[] = [];
   /** Number of the next message. */
@@ -70,13 +72,6 @@ export class Outbox {
     return this.isEmpty ? 0 : this.bytes;
   }
 
-  /** Bytes that were not sent yet. */
-  get unsentBytes(): number {
-    let bytes = 0;
-    for (let i = this.#sending; i < this.#chunks.length; i++) bytes += this.#chunks[i].length;
-    return bytes - this.#offset;
-  }
-
   /** Adds a batch; `head` is its application's and channel's names as {@link pubHead} writes them. */
   append(head: Uint8Array, batch: OwnBatch): void {
     const { lines: { view: lines }, count } = batch;
@@ -104,6 +99,7 @@ export class Outbox {
     this.#nextSeq += count;
     chunk.endSeq = this.#nextSeq;
     this.bytes += length;
+    this.unsentBytes += length;
     this.#isClockDue = true;
     if (this.bytes > this.maxBytes) this.#dropOldest();
   }
@@ -140,6 +136,7 @@ export class Outbox {
     putU53(view, length + HEADER_BYTES, lastTs);
     chunk.length += CLOCK_BYTES;
     this.bytes += CLOCK_BYTES;
+    this.unsentBytes += CLOCK_BYTES;
   }
 
   #dropOldest(): void {
@@ -149,6 +146,7 @@ export class Outbox {
       if (isHalfSent && this.#chunks.length === 2) return;
       const [gone] = this.#chunks.splice(isHalfSent ? 1 : 0, 1);
       if (this.#sending > 0) this.#sending--;
+      else this.unsentBytes -= gone.length;
       this.bytes -= gone.length;
       const from = Math.max(gone.firstSeq, this.#unsentSeq);
       if (gone.endSeq > from) this.#count(from, gone.endSeq);
@@ -182,6 +180,7 @@ export class Outbox {
         const end = Math.min(chunk.length, this.#offset + maxBytes);
         const bytes = chunk.bytes.subarray(this.#offset, end);
         this.#offset = end;
+        this.unsentBytes -= bytes.length;
         // To the message: some of them may not be on their way, and are settled by the peer's word.
         this.#unsentSeq = Math.max(this.#unsentSeq, chunk.endSeq);
         return bytes;
@@ -241,6 +240,7 @@ export class Outbox {
     // What had been sent and did not come is on its way no more.
     this.#unsentSeq = seq;
     if (first !== undefined) this.#offset = offsetOf(first, seq);
+    this.unsentBytes = this.bytes - this.#offset;
     return true;
   }
 
@@ -263,7 +263,7 @@ export class Outbox {
   /** Forgets everything that the peer has not got, because nobody waits for it. */
   clear(): void {
     this.#chunks = [];
-    this.bytes = 0;
+    this.bytes = this.unsentBytes = 0;
     this.#sending = 0;
     this.#offset = 0;
     this.#ackedSeq = this.#unsentSeq = this.#nextSeq;

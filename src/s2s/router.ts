@@ -61,7 +61,7 @@ export interface RouterOptions {
   /** Our own store of tokens, for peers that ask; null where all nodes share one. */
   readonly tokens: TokenStore | null;
   /** What the router tells whoever keeps the links up. */
-  onLinkDown(peer: Peer, reason: string): void;
+  onLinkDown(peer: Peer, reason: string, sentNonsense: boolean): void;
   /** Names of members that never were linked, and are not now. */
   neverLinked(): readonly string[];
 }
@@ -280,7 +280,7 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.counters.bytesOut += link.bytesOut;
     if (peer.leftTs !== undefined) peer.leave();
     else peer.forgetTimer = setTimeout(() => this.#giveUp(peer), this.#limits.replayTimeoutMs);
-    this.#options.onLinkDown(peer, reason);
+    this.#options.onLinkDown(peer, reason, link.sentNonsense);
   }
 
   /** The peer has been away for too long. */
