@@ -3,6 +3,7 @@
 import { nextTurn, type Turn, type TurnTask } from "../core/turn.ts";
 import { spawn } from "../core/spawn.ts";
 import type { RoutedChannel, RouterHost } from "../engine/ports/router.ts";
+import { encodeUtf8 } from "../proto/bytes.ts";
 import { BloomFilter, hashChannel } from "./bloom_filter.ts";
 import { FrameBuilder, FrameType } from "./frame.ts";
 
@@ -315,7 +316,7 @@ function beginFrame(filter: BloomFilter | null): Uint8Array {
 
 function addFrame(channels: readonly RoutedChannel[]): Uint8Array {
   const frame = new FrameBuilder(FrameType.interestAdd).u32(channels.length);
-  for (const { app, name } of channels) frame.name(app.id).name(name);
+  addNames(frame, channels);
   return frame.finish();
 }
 
@@ -354,15 +355,23 @@ function changeFrame(
   const frame = new FrameBuilder(FrameType.interestChange).u53(version)
     .u8(filter === null ? InterestKind.list : InterestKind.filter)
     .u32(removed.length);
-  for (const { app, name } of removed) frame.name(app.id).name(name);
+  addNames(frame, removed);
   frame.u32(added.length);
-  for (const { app, name } of added) {
-    if (filter === null) {
-      frame.name(app.id).name(name);
-      continue;
+  if (filter === null) addNames(frame, added);
+  else {
+    for (const { app, name } of added) {
+      const { a, b } = hashChannel(app.id, name, filter.seed);
+      frame.u32(a).u32(b);
     }
-    const { a, b } = hashChannel(app.id, name, filter.seed);
-    frame.u32(a).u32(b);
   }
   return frame.finish();
+}
+
+function addNames(frame: FrameBuilder, channels: readonly RoutedChannel[]): void {
+  let app = { id: "", bytes: new Uint8Array(0) };
+  for (const channel of channels) {
+    const { id } = channel.app;
+    if (id !== app.id) app = { id, bytes: encodeUtf8(id) };
+    frame.name(app.bytes).name(channel.nameBytes);
+  }
 }

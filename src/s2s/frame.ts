@@ -99,9 +99,9 @@ export class FrameBuilder {
     return this;
   }
 
-  /** A text of at most 255 bytes, behind its length. */
-  name(value: string): this {
-    const bytes = encodeUtf8(value);
+  /** A text of at most 255 bytes, or its UTF-8, behind its length. */
+  name(value: string | Uint8Array): this {
+    const bytes = typeof value === "string" ? encodeUtf8(value) : value;
     return this.u8(bytes.length).bytes(bytes);
   }
 

@@ -34,6 +34,7 @@ class Side {
     const wanted: RoutedChannel = {
       app: { id: "default" },
       name: channel,
+      nameBytes: encodeUtf8(channel),
       interestVersion: 0,
       route: null,
     };

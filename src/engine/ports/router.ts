@@ -7,6 +7,8 @@ export interface RoutedChannel {
   readonly app: { readonly id: string };
   /** Its name, decoded anew each time. */
   readonly name: string;
+  /** Its bytes; a copy. */
+  readonly nameBytes: Uint8Array;
   /**
    * The router's: number of the announcement that told the peers of our interest in it; 0 while there
    * is none. Kept here, because a table of a million channels of its own would cost as much as the
