@@ -21,6 +21,8 @@ export interface AnnouncedLink {
   readonly isOpen: boolean;
   can(capability: string): boolean;
   queue(frame: Uint8Array): void;
+  /** Resolves when there is room for more. */
+  whenRoom(): Promise<void>;
 }
 
 interface Audience {
@@ -220,6 +222,7 @@ export class Announcer implements TurnTask {
       if (names.length < CHANNELS_PER_FRAME) continue;
       link.queue(addFrame(names));
       names = [];
+      await link.whenRoom();
       await nextTurn();
       if (!isCurrent()) return;
     }
@@ -241,6 +244,7 @@ export class Announcer implements TurnTask {
         new FrameBuilder(FrameType.interestBits).u32(at)
           .bytes(filter.bytes.subarray(at, at + BITS_PER_FRAME)).finish(),
       );
+      await link.whenRoom();
       await nextTurn();
     }
   }

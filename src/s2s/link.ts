@@ -14,6 +14,8 @@ const MIN_READ_BYTES = 16 * 1024;
 const MAX_READ_BYTES = 256 * 1024;
 /** Frames beside messages that may wait; a peer that does not take them is cut off. */
 const MAX_CONTROL_BYTES = 64 * 2 ** 20;
+/** With more of them waiting, who has much to say waits. */
+const FULL_CONTROL_BYTES = 1 * 2 ** 20;
 /** Heartbeats in one timeout. */
 const BEATS = 3;
 /** Received messages are acknowledged after so many bytes, or so long, ms. */
@@ -59,6 +61,7 @@ export class Link implements TurnTask {
   #owner: LinkOwner;
   #control: Uint8Array[] = [];
   #controlBytes = 0;
+  #onRoom: (() => void)[] = [];
   #isOpen = true;
   /** Whether the peer has said where it is in our messages. */
   #isResumed = false;
@@ -112,6 +115,12 @@ export class Link implements TurnTask {
       return;
     }
     this.wake();
+  }
+
+  /** Resolves when there is room for more frames, or the link is down. */
+  whenRoom(): Promise<void> {
+    if (!this.#isOpen || this.#controlBytes < FULL_CONTROL_BYTES) return Promise.resolve();
+    return new Promise((resolve) => this.#onRoom.push(resolve));
   }
 
   /** Something is to be written at the end of this turn. */
@@ -174,6 +183,7 @@ export class Link implements TurnTask {
       const frames = this.#control;
       this.#control = [];
       this.#controlBytes = 0;
+      for (const go of this.#onRoom.splice(0)) go();
       return frames.length === 1 ? frames[0] : Buffer.concat(frames);
     }
     return this.#isResumed ? outbox.take(WRITE_BYTES) : undefined;
@@ -289,7 +299,7 @@ export class Link implements TurnTask {
     const wake = this.#wakeWriter;
     this.#wakeWriter = null;
     wake?.();
-    for (const done of this.#onFlushed.splice(0)) done();
+    for (const done of [...this.#onFlushed.splice(0), ...this.#onRoom.splice(0)]) done();
     this.#wire.close();
     this.#owner.onDown(this, reason);
   }
