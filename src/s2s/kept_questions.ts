@@ -11,7 +11,7 @@ export async function askKept(
   request: KeptRequest,
   saw: (peer: Peer, ts: number) => void,
 ): Promise<KeptPage> {
-  const { value, bytes } = await peer.ask({ op: "kept", ...withoutInfinity(request) });
+  const { value, bytes } = await peer.ask({ op: "kept", ...withoutInfinity(request) }, true);
   try {
     const page = readPage(value, bytes);
     saw(peer, page.throughTs);

@@ -1,6 +1,7 @@
 // One connection to a peer: reads frames, writes what is queued, and notices when the other side is gone.
 
 import { Buffer } from "node:buffer";
+import { closeQuietly } from "../core/close_quietly.ts";
 import { spawn } from "../core/spawn.ts";
 import { nextTurn, type Turn, type TurnTask } from "../core/turn.ts";
 import { FrameBuilder, FrameError, FrameType, IGNORABLE, type PayloadReader } from "./frame.ts";
@@ -300,7 +301,7 @@ export class Link implements TurnTask {
     this.#wakeWriter = null;
     wake?.();
     for (const done of [...this.#onFlushed.splice(0), ...this.#onRoom.splice(0)]) done();
-    this.#wire.close();
+    closeQuietly(this.#wire);
     this.#owner.onDown(this, reason);
   }
 }

@@ -116,11 +116,14 @@ export class Peer {
     this.#host.onInterest(this);
   }
 
-  /** Asks it. Rejects with a {@link PeerError} where it cannot be asked, or does not answer. */
-  ask(question: unknown): Promise<Answer> {
+  /**
+   * Asks it; `isLarge`, where its answer may be. Rejects with a {@link PeerError} where it cannot be asked,
+   * or does not answer.
+   */
+  ask(question: unknown, isLarge = false): Promise<Answer> {
     const { link } = this;
     if (link === null) return Promise.reject(new PeerError(`${this.id} is not linked`));
-    return this.questions.ask(question, (frame) => link.queue(frame));
+    return this.questions.ask(question, (frame) => link.queue(frame), isLarge);
   }
 
   /**

@@ -9,10 +9,23 @@ export const ANSWER_MS = 2000;
 /** Questions to one peer that may wait for their answers. */
 const MAX_WAITING = 10_000;
 
+/** Questions with large answers that are under way at most; further ones wait their turn. */
+const MAX_LARGE = 64;
+/** How long they wait for it, ms. */
+const TURN_MS = 10_000;
+
 interface Waiting {
+  readonly isLarge: boolean;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: PeerError) => void;
   readonly timer: ReturnType<typeof setTimeout>;
+}
+
+/** A question that waits for its turn. */
+interface Queued {
+  readonly start: () => void;
+  readonly reject: (error: PeerError) => void;
+  readonly sinceMs: number;
 }
 
 /** What a peer has answered: plain values, and bytes beside them. */
@@ -26,23 +39,55 @@ export class Questions {
   #lastId = 0;
   #waiting = new Map<number, Waiting>();
 
+  #large = 0;
+  #queue: Queued[] = [];
+
   /**
-   * Asks by `send`. Rejects with a {@link PeerError} when there is no answer in time, the peer says
-   * that it cannot, the link ends, or too many questions wait.
+   * Asks by `send`; a question `isLarge` when its answer may be. Rejects with a {@link PeerError} when
+   * there is no answer in time, the peer says that it cannot, the link ends, or too many questions wait.
    */
-  ask(question: unknown, send: (frame: Uint8Array) => void): Promise<Answer> {
-    if (this.#waiting.size >= MAX_WAITING) {
+  ask(question: unknown, send: (frame: Uint8Array) => void, isLarge = false): Promise<Answer> {
+    if (this.#waiting.size + this.#queue.length >= MAX_WAITING) {
       return Promise.reject(new PeerError(`${MAX_WAITING} questions wait for an answer already`));
     }
-    const id = this.#lastId = (this.#lastId + 1) % 2 ** 32;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.delete(id);
-        reject(new PeerError(`no answer in ${ANSWER_MS / 1000} s`));
-      }, ANSWER_MS);
-      this.#waiting.set(id, { resolve, reject, timer });
-      send(new FrameBuilder(FrameType.ask).u32(id).json(question).finish());
+      const start = () => this.#start(question, send, isLarge, resolve, reject);
+      if (!isLarge || this.#large < MAX_LARGE) start();
+      else this.#queue.push({ start, reject, sinceMs: performance.now() });
     });
+  }
+
+  #start(
+    question: unknown,
+    send: (frame: Uint8Array) => void,
+    isLarge: boolean,
+    resolve: Waiting["resolve"],
+    reject: Waiting["reject"],
+  ): void {
+    const id = this.#lastId = (this.#lastId + 1) % 2 ** 32;
+    const timer = setTimeout(() => {
+      this.#end(id);
+      reject(new PeerError(`no answer in ${ANSWER_MS / 1000} s`));
+    }, ANSWER_MS);
+    this.#waiting.set(id, { isLarge, resolve, reject, timer });
+    if (isLarge) this.#large++;
+    send(new FrameBuilder(FrameType.ask).u32(id).json(question).finish());
+  }
+
+  /** A question is settled; the next one has its turn. */
+  #end(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    if (waiting === undefined) return undefined;
+    this.#waiting.delete(id);
+    clearTimeout(waiting.timer);
+    if (!waiting.isLarge) return waiting;
+    this.#large--;
+    while (this.#large < MAX_LARGE && this.#queue.length > 0) {
+      const [next] = this.#queue.splice(0, 1);
+      if (performance.now() - next.sinceMs < TURN_MS) next.start();
+      else next.reject(new PeerError(`not asked for ${TURN_MS / 1000} s: too many questions wait`));
+    }
+    return waiting;
   }
 
   /** An answer has come; one that nobody waits for any more is passed over. */
@@ -51,21 +96,20 @@ export class Questions {
     const isGood = payload.u8() === 0;
     const value = payload.json();
     const bytes = payload.rest().slice();
-    const waiting = this.#waiting.get(id);
+    const waiting = this.#end(id);
     if (waiting === undefined) return;
-    this.#waiting.delete(id);
-    clearTimeout(waiting.timer);
     if (isGood) waiting.resolve({ value, bytes });
     else waiting.reject(new PeerError(`it answers: ${String(value).slice(0, 300)}`));
   }
 
   /** Nothing is answered any more. */
   failAll(reason: string): void {
-    for (const { reject, timer } of this.#waiting.values()) {
-      clearTimeout(timer);
+    const queued = this.#queue.splice(0);
+    for (const { reject } of queued) reject(new PeerError(reason));
+    for (const [id, { reject }] of [...this.#waiting]) {
+      this.#end(id);
       reject(new PeerError(reason));
     }
-    this.#waiting.clear();
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { PeerError } from "../engine/ports/router.ts";
-import { FrameError, FrameReader, MAX_FRAME_BYTES, type PayloadReader } from "./frame.ts";
+import { FrameError, FrameReader, MAX_FRAME_BYTES, PayloadReader } from "./frame.ts";
 import { answerFrame, describeBlocks, Questions, readBlocks } from "./questions.ts";
 
 function payloadOf(frame: Uint8Array): PayloadReader {
@@ -66,4 +66,32 @@ Deno.test("questions: blocks that cannot be are refused", () => {
   ) {
     assert.throws(() => readBlocks([{ ...good, ...wrong }], lines), FrameError);
   }
+});
+
+Deno.test("questions: large answers come a few at a time, and small ones are not behind them", async () => {
+  const questions = new Questions();
+  const asked: number[] = [];
+  const send = (frame: Uint8Array) => asked.push(new DataView(frame.buffer).getUint32(5));
+  const large = Array.from({ length: 200 }, (_, i) => questions.ask({ i }, send, true));
+  assert.equal(asked.length, 64);
+  const small = questions.ask("small", send);
+  assert.equal(asked.length, 65);
+  const answer = (id: number) => {
+    const frame = answerFrame(id, true, id);
+    questions.processAnswer(new PayloadReader(frame, 5, frame.length));
+  };
+  answer(asked[64]);
+  await small;
+  for (let i = 0; i < asked.length; i++) if (i !== 64) answer(asked[i]);
+  const values = (await Promise.all(large)).map(({ value }) => value);
+  assert.deepEqual(values, asked.filter((_, i) => i !== 64));
+  const left = [
+    ...Array.from({ length: 100 }, () => questions.ask("more", send, true)),
+    questions.ask("and more", send),
+  ];
+  questions.failAll("the link is down");
+  for (const question of left) await assert.rejects(question, /the link is down/);
+  const after = questions.ask("again", send, true);
+  answer(asked[asked.length - 1]);
+  await after;
 });
