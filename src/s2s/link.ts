@@ -63,6 +63,7 @@ export class Link implements TurnTask {
   #control: Uint8Array[] = [];
   #controlBytes = 0;
   #onRoom: (() => void)[] = [];
+  #onDown: (() => void)[] = [];
   #isOpen = true;
   /** Whether the peer has said where it is in our messages. */
   #isResumed = false;
@@ -144,6 +145,11 @@ export class Link implements TurnTask {
     this.#isResumed = true;
     this.#options.outbox.addClock(this.#options.lastTs(), true);
     this.wake();
+  }
+
+  /** Resolves when the link is down. */
+  whenDown(): Promise<void> {
+    return this.#isOpen ? new Promise((resolve) => this.#onDown.push(resolve)) : Promise.resolve();
   }
 
   /** Resolves when everything that is queued now has been written, or the link is down. */
@@ -300,7 +306,9 @@ export class Link implements TurnTask {
     const wake = this.#wakeWriter;
     this.#wakeWriter = null;
     wake?.();
-    for (const done of [...this.#onFlushed.splice(0), ...this.#onRoom.splice(0)]) done();
+    for (const waiting of [this.#onFlushed, this.#onRoom, this.#onDown]) {
+      for (const done of waiting.splice(0)) done();
+    }
     closeQuietly(this.#wire);
     this.#owner.onDown(this, reason);
   }

@@ -2,6 +2,7 @@
 
 import { getLogger } from "../core/logger.ts";
 import { LogRate } from "../core/log_rate.ts";
+import { spawn } from "../core/spawn.ts";
 import type { Turn } from "../core/turn.ts";
 import { StoreError } from "../engine/ports/history_store.ts";
 import type {
@@ -299,7 +300,9 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     const farewell = links.map(async (link) => {
       await link.flushed();
       link.queue(new FrameBuilder(FrameType.goodbye).u53(this.host.lastTs).finish());
-      await link.flushed();
+      // It hangs up when it has read that. If we did, what is still in our socket from it would have
+      // the connection reset, and with it what is on its way.
+      await link.whenDown();
     });
     await Promise.race([Promise.all(farewell), late]);
     clearTimeout(timer);
@@ -468,13 +471,16 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
   #onAsk(link: Link, payload: PayloadReader): void {
     const id = payload.u32();
     const question = payload.json();
-    this.#answer(id, question).then(
-      (frame) => link.queue(frame),
-      (error) => {
-        if (!(error instanceof WireError || error instanceof StoreError)) throw error;
-        link.queue(answerFrame(id, false, error.message));
-      },
-    );
+    spawn("s2s.answer", async () => {
+      try {
+        link.queue(await this.#answer(id, question));
+      } catch (error) {
+        if (error instanceof FrameError) link.close(`it asks nonsense: ${error.message}`, true);
+        else if (error instanceof WireError || error instanceof StoreError) {
+          link.queue(answerFrame(id, false, error.message));
+        } else throw error;
+      }
+    });
   }
 
   async #answer(id: number, question: unknown): Promise<Uint8Array> {
