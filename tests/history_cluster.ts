@@ -100,6 +100,8 @@ class HeldAppends implements HistoryStore {
 interface Way {
   messages: { madeAt: number; arrive(): void }[];
   frames: { madeAt: number; arrive(): void }[];
+  /** When the link has failed; null while it is up. */
+  downSince: number | null;
 }
 
 /** A client of a node: a connection as far as history is concerned. */
@@ -154,6 +156,8 @@ export interface ClusterOptions {
   history?: Partial<HistoryLimits>;
   logs?: { maxMessagesPerChannel?: number; maxBytes?: number };
   maxSkewMicros?: number;
+  /** Messages in a page of a source; default: as many as a page takes. */
+  pageMessages?: number;
   /** Whether the arrival logs are told of acknowledgements; so by default. */
   tellsOfAcknowledgements?: boolean;
 }
@@ -182,7 +186,8 @@ export class TestNode implements ClusterHost, TurnTask {
     readonly node: string,
     store: HistoryStore | null,
   ) {
-    const { keeping, history, logs } = all.options;
+    const { keeping, history, logs, pageMessages } = all.options;
+    const page = { maxMessages: pageMessages ?? 1, maxBytes: 1 << 20 };
     this.lastTs = all.now;
     this.store = store === null ? null : new HeldAppends(store);
     this.queue = this.store === null ? null : new CommitQueue({
@@ -223,6 +228,7 @@ export class TestNode implements ClusterHost, TurnTask {
         isShared: keeping === "one store",
       },
       limits: { maxMessagesPerChannel: 100_000, maxBytes: 1 << 30, ...logs },
+      pages: pageMessages === undefined ? undefined : { own: page, peer: page, unsettled: page },
     });
   }
 
@@ -341,7 +347,10 @@ export class TestNode implements ClusterHost, TurnTask {
     }
     const found = this.cluster.logs.open(channel).log.find(afterTs, 0);
     if (found !== null) {
-      visitor.found = found.cursor.segment.covers(found.vector) ? "exactly" : "at a begin";
+      const { cursor: { segment }, vector } = found;
+      // What a peer said that was linked after the begin may have been read from it, too.
+      const isOfAll = this.router.historyPeers.every(({ node }) => segment.takes(node));
+      visitor.found = isOfAll && segment.covers(vector) ? "exactly" : "at a begin";
     }
     return await this.cluster.begin(subscription, visitor.replays, afterTs);
   }
@@ -513,12 +522,19 @@ export class TestRouter implements HistoryRouter {
     }
   }
 
+  /** The link to a peer fails: nobody waits for it any more. */
+  linkDown(peer: TestNode): void {
+    this.down.add(peer.node);
+    for (const waitsFor of this.#wanted.values()) waitsFor.delete(peer.node);
+  }
+
   /** The link to a peer is up again, or for the first time: it hears everything, from now on. */
   linkUp(peer: TestNode): void {
     this.down.delete(peer.node);
+    peer.router.wantedBy.delete(this.self.node);
     for (const channel of this.#wanted.keys()) peer.router.hear(this.self.node, channel.name, true);
     this.self.sawTimestamp(peer.lastTs);
-    this.self.cluster.logs.interrupt(null, -1);
+    this.self.cluster.logs.interrupt(peer.node, -1);
   }
 }
 
@@ -530,6 +546,8 @@ export class TestCluster implements AsyncDisposable {
   readonly published: { channel: string; ts: number; node: string; msg: string }[] = [];
   /** Whether everything arrives by itself, at the end of the event loop's round. */
   isPrompt = true;
+  /** Links that have failed so far. */
+  cuts = 0;
   #ways = new Map<string, Way>();
 
   private constructor(readonly options: ClusterOptions) {}
@@ -548,12 +566,39 @@ export class TestCluster implements AsyncDisposable {
   way(from: TestNode, to: TestNode): Way {
     const key = `${from.node} ${to.node}`;
     let way = this.#ways.get(key);
-    if (way === undefined) this.#ways.set(key, way = { messages: [], frames: [] });
+    if (way === undefined) {
+      this.#ways.set(key, way = { messages: [], frames: [], downSince: null });
+    }
     return way;
   }
 
+  /** Those on which something can arrive. */
   get ways(): Way[] {
-    return [...this.#ways.values()];
+    return [...this.#ways.values()].filter(({ downSince }) => downSince === null);
+  }
+
+  /** The link between two nodes fails: messages wait for it, frames are lost. */
+  cut(a: TestNode, b: TestNode): void {
+    this.cuts++;
+    for (const [from, to] of [[a, b], [b, a]]) {
+      if (from === to || from.router.down.has(to.node)) return;
+      from.router.linkDown(to);
+      const way = this.way(from, to);
+      way.frames.length = 0;
+      way.downSince = this.now;
+    }
+  }
+
+  /** Brings back the links that failed before this moment. */
+  mend(cutBefore = Infinity): void {
+    for (const a of this.nodes) {
+      for (const b of this.nodes) {
+        const way = this.way(a, b);
+        if (way.downSince === null || way.downSince >= cutBefore) continue;
+        way.downSince = null;
+        a.router.linkUp(b);
+      }
+    }
   }
 
   /** Lets everything arrive that was sent before this moment. */

@@ -30,6 +30,8 @@ export class ArrivalLog {
   old: ArrivalSegment | null = null;
   /** Those since the channel is wanted; null while it is not, or nothing has arrived. */
   current: ArrivalSegment | null = null;
+  /** The largest timestamp that has arrived, microseconds. */
+  lastTs = 0;
   /** Those who wait at its end. */
   readonly waiting: Set<LogReader> = new Set();
 
@@ -49,6 +51,11 @@ export class ArrivalLog {
     return (this.old?.count ?? 0) + (this.current?.count ?? 0);
   }
 
+  /** What arrived together counts as one. */
+  get arrivals(): number {
+    return (this.old?.arrivals ?? 0) + (this.current?.arrivals ?? 0);
+  }
+
   /** Begins a segment; the one before ends. */
   begin(start: SegmentStart): ArrivalSegment {
     this.lapse();
@@ -65,15 +72,17 @@ export class ArrivalLog {
     this.old = current;
   }
 
-  /** Adds to the present segment, and drops the oldest arrivals beyond `maxMessages`. */
+  /** Adds to the present segment, and drops the oldest arrivals beyond `maxMessages`, see {@link trim}. */
   append(arrival: Arrival, maxMessages: number): void {
     this.current?.append(arrival);
+    this.lastTs = Math.max(this.lastTs, arrival.lastTs);
     this.trim(maxMessages);
   }
 
-  /** Drops the oldest arrivals beyond `maxMessages`. */
+  /** Drops the oldest arrivals beyond `maxMessages`; the newest one stays, however large, but for 0. */
   trim(maxMessages: number): void {
-    while (this.count > maxMessages && this.dropOldest());
+    const least = maxMessages > 0 ? 1 : 0;
+    while (this.count > maxMessages && this.arrivals > least) this.dropOldest();
   }
 
   /** Drops the oldest arrival; false when there is none. */
@@ -94,8 +103,9 @@ export class ArrivalLog {
   /** Number of messages that lie behind `vector`. */
   countBehind(vector: Vector): number {
     let count = 0;
+    const passed = vector.copy();
     for (const segment of [this.old, this.current]) {
-      if (segment !== null) count += segment.countFrom(segment.start(), vector);
+      if (segment !== null) count += segment.countFrom(segment.start(), passed);
     }
     return count;
   }

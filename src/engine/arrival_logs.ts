@@ -1,6 +1,7 @@
 // The arrival logs of all channels, within their bounds, in the order of their last use.
 
 import type { PooledBuffer } from "../core/buffer_pool.ts";
+import { nextTurn } from "../core/turn.ts";
 import { ArrivalLog, type LogReader } from "./arrival_log.ts";
 import type { ArrivalSegment } from "./arrival_segment.ts";
 import type { Channel } from "./channel.ts";
@@ -47,14 +48,16 @@ interface Interruption {
   readonly knownVersion: number;
 }
 
+/** Logs that are looked at before others have their turn. */
+const LOGS_PER_TURN = 1000;
 /** So many are told apart. */
 const MAX_INTERRUPTIONS = 32;
 /** What a log takes beside its entries, an estimate. */
 const LOG_OVERHEAD_BYTES = 1000;
 
 /**
- * Over the bound in bytes the log that was used longest ago pays: that of a channel without followers
- * is dropped, the others lose their oldest arrivals.
+ * Over the bound in bytes the log that was used longest ago pays: those of channels without followers
+ * are dropped, then the others lose their oldest arrivals, and go with the last.
  */
 export class ArrivalLogs {
   /** Bytes in use, bookkeeping included. */
@@ -71,6 +74,8 @@ export class ArrivalLogs {
   #interruptions: Interruption[] = [];
   /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
   #acknowledgedTs = -1;
+  /** Our clock when last something was missed, or a log in use dropped with what had arrived in it. */
+  #missedTs = 0;
 
   constructor(
     limits: LogLimits,
@@ -161,8 +166,9 @@ export class ArrivalLogs {
     const arrived = new Map(watermarks);
     const complete = new Map<string, number>();
     // No peer has acknowledged later that the channel is wanted, and what it said then has moved our
-    // clock past its own.
-    const sinceTs = this.#acknowledgedTs < 0 ? lastTs : this.#acknowledgedTs;
+    // clock past its own; so has what stands in a segment before this one, or is missed.
+    const acknowledgedTs = this.#acknowledgedTs < 0 ? lastTs : this.#acknowledgedTs;
+    const sinceTs = Math.max(acknowledgedTs, this.#missedTs, log.lastTs);
     for (const peer of [...(log.current?.nodes ?? []), ...historyPeers.map(({ node }) => node)]) {
       complete.set(peer, Math.max(sinceTs, watermarks.get(peer) ?? 0));
     }
@@ -198,6 +204,7 @@ export class ArrivalLogs {
    */
   interrupt(node: string | null, knownVersion: number): void {
     const at = nextMoment();
+    this.#missedTs = this.#host.lastTs;
     const covered = (other: Interruption) =>
       other.node === node && other.knownVersion >= knownVersion;
     this.#interruptions = this.#interruptions.filter((other) => !covered(other));
@@ -244,6 +251,15 @@ export class ArrivalLogs {
     this.bytes += log.bytes - before;
   }
 
+  /** Drops what is older than `beforeTs`, of all channels. */
+  async expire(beforeTs: number): Promise<void> {
+    let sinceTurn = 0;
+    for (const channel of [...this.#logs.keys()]) {
+      this.prune(channel, beforeTs - 1);
+      if (++sinceTurn % LOGS_PER_TURN === 0) await nextTurn();
+    }
+  }
+
   /** Drops the channel's log: the channel is being forgotten. */
   forget(channel: Channel): void {
     const log = this.#logs.get(channel);
@@ -272,15 +288,19 @@ export class ArrivalLogs {
       this.forget(channel);
       this.#host.onLogDropped(channel);
     }
-    // Each of the others once around; one that has given something is looked at last the next time.
-    for (let left = this.#logs.size; left > 0 && this.bytes > maxBytes; left--) {
-      const [next] = this.#logs;
-      const [channel, log] = next;
+    for (const [channel, log] of this.#logs) {
+      if (this.bytes <= maxBytes) return;
       const before = log.bytes;
       while (this.bytes - (before - log.bytes) > maxBytes && log.dropOldest());
       this.bytes -= before - log.bytes;
-      this.#logs.delete(channel);
-      this.#logs.set(channel, log);
+      if (log.arrivals === 0) {
+        // Many of them would take more than the bound even so, and be looked through in vain.
+        this.forget(channel);
+        this.#missedTs = this.#host.lastTs;
+      } else {
+        this.#logs.delete(channel);
+        this.#logs.set(channel, log);
+      }
     }
   }
 }

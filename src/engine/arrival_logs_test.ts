@@ -57,16 +57,17 @@ class Bench implements LogHost, Pick<Router, "watermarks" | "historyPeers"> {
     this.logs.lapse(channel);
   }
 
-  /** Returns the timestamp of the message. */
-  add(channel: Channel, node = this.node): number {
-    const ts = ++this.lastTs;
-    const lines = buffers.copyOf(
-      encodeUtf8(`MESSAGE ${channel.name} ${ts} ${"x".repeat(200)}\r\n`),
-    );
-    const batch = { lines, count: 1, firstTs: ts, lastTs: ts, froms: null };
-    this.logs.append(channel, batch, node);
+  /** Adds messages that arrive together, and returns the timestamp of the last. */
+  add(channel: Channel, node = this.node, count = 1): number {
+    const firstTs = this.lastTs + 1;
+    let text = "";
+    for (let i = 0; i < count; i++) {
+      text += `MESSAGE ${channel.name} ${++this.lastTs} ${"x".repeat(200)}\r\n`;
+    }
+    const lines = buffers.copyOf(encodeUtf8(text));
+    this.logs.append(channel, { lines, count, firstTs, lastTs: this.lastTs, froms: null }, node);
     lines.release();
-    return ts;
+    return this.lastTs;
   }
 
   /** Number of messages behind the one with the timestamp; undefined where it is not found. */
@@ -208,7 +209,41 @@ Deno.test("bounds: over the bytes, idle logs go whole, the one used longest ago 
   assert.equal(ledger.owned, 5);
 });
 
-Deno.test("bounds: then those in use lose their oldest messages, and none its log", () => {
+Deno.test("bounds: what arrived together last is kept, however much it is", () => {
+  const bench = new Bench({ maxMessagesPerChannel: 2 });
+  const channel = bench.followed("c");
+  const first = bench.add(channel);
+  const last = bench.add(channel, bench.node, 5);
+  assert.equal(bench.behind(channel, first), undefined);
+  assert.equal(bench.behind(channel, last), 0);
+});
+
+Deno.test("bounds: many channels in use, with hardly anything in each", () => {
+  using ledger = new BufferLedger();
+  const bench = new Bench({ maxBytes: 20_000 });
+  const channels = Array.from({ length: 100 }, (_, i) => bench.followed(`c${i}`));
+  for (const channel of channels) {
+    bench.add(channel);
+    assert.ok(bench.logs.bytes <= 20_000);
+  }
+  const having = channels.filter((channel) => bench.logs.has(channel));
+  assert.ok(having.length >= 5);
+  assert.deepEqual(having, channels.slice(-having.length));
+  assert.equal(ledger.owned, having.length);
+  assert.deepEqual(bench.dropped, []);
+  for (const channel of channels) bench.logs.forget(channel);
+});
+
+Deno.test("bounds: a log that begins anew does not claim what was dropped with the one before", () => {
+  const bench = new Bench({ maxBytes: 0 });
+  const channel = bench.followed("c");
+  const ts = bench.add(channel, "b");
+  assert.equal(bench.logs.has(channel), false);
+  const { current } = bench.logs.open(channel);
+  assert.equal(current.limit("b"), ts);
+});
+
+Deno.test("bounds: then those in use lose their oldest messages", () => {
   const bench = new Bench();
   const channels = ["c1", "c2"].map((name) => bench.followed(name));
   const stamps = channels.map((channel) => [1, 2, 3, 4].map(() => bench.add(channel)));
@@ -254,4 +289,17 @@ Deno.test("what was not kept is given to nobody", () => {
   bench.add(channel, "b");
   bench.logs.takeBack(channel, failed);
   assert.equal(bench.behind(channel, first), 1);
+});
+
+Deno.test("what is too old to be kept is dropped from every log", async () => {
+  const bench = new Bench();
+  const [busy, quiet] = [bench.followed("busy"), bench.followed("quiet")];
+  const old = [bench.add(busy), bench.add(quiet, "b")];
+  const edge = bench.add(busy);
+  const later = bench.add(busy);
+  await bench.logs.expire(edge);
+  assert.equal(bench.behind(busy, old[0]), undefined);
+  assert.equal(bench.behind(busy, edge), 1);
+  assert.equal(bench.behind(busy, later), 0);
+  assert.equal(bench.behind(quiet, old[1]), undefined);
 });

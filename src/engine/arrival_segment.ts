@@ -22,6 +22,8 @@ export interface Arrival {
 
 /** An arrival that is kept; what is taken back goes from its end. */
 interface Entry extends Arrival {
+  /** Bytes that it occupies, about. */
+  readonly cost: number;
   count: number;
   /** Timestamp of its last line; 0 without any. */
   lastTs: number;
@@ -65,8 +67,10 @@ export interface LogPiece {
   readonly whole: PooledBuffer | null;
 }
 
-/** What an entry takes beside its bytes, an estimate. */
+/** What an entry takes beside its bytes, and beside that for each mark and name, estimates. */
 const ENTRY_OVERHEAD_BYTES = 350;
+const MARK_BYTES = 40;
+const NAME_OVERHEAD_BYTES = 24;
 
 /**
  * What arrived while the channel was wanted without a break. Each message of a node stands in it once
@@ -97,6 +101,11 @@ export class ArrivalSegment {
     this.#prefixLength = prefixLength;
   }
 
+  /** What arrived together counts as one. */
+  get arrivals(): number {
+    return this.#entries.length;
+  }
+
   /** Whether messages of the node belong into it. */
   takes(node: string): boolean {
     return this.#complete.has(node);
@@ -111,9 +120,9 @@ export class ArrivalSegment {
   append(arrival: Arrival): void {
     const { buffer } = arrival;
     buffer.retain();
-    const entry: Entry = { ...arrival, length: buffer.view.length };
+    const entry: Entry = { ...arrival, length: buffer.view.length, cost: costOf(arrival) };
     this.#entries.push(entry);
-    this.bytes += cost(entry);
+    this.bytes += entry.cost;
     this.count += entry.count;
   }
 
@@ -122,7 +131,7 @@ export class ArrivalSegment {
     const entry = this.#entries.shift();
     if (entry === undefined) return false;
     this.#firstSeq++;
-    this.bytes -= cost(entry);
+    this.bytes -= entry.cost;
     this.count -= entry.count;
     const { node, lastTs } = entry;
     this.#before.set(node, Math.max(this.#before.get(node) ?? 0, lastTs));
@@ -165,20 +174,21 @@ export class ArrivalSegment {
     return lineTimestamp(entry.buffer.view, offset, this.#prefixLength);
   }
 
-  /** Messages of the node up to here have to be looked for elsewhere; undefined for an unknown node. */
+  /**
+   * Messages of the node up to here have to be looked for elsewhere; undefined where it is all of them,
+   * because the node is none of those that it takes.
+   */
   limit(node: string): number | undefined {
-    const before = this.#before.get(node);
     const complete = this.#complete.get(node);
-    if (before === undefined || complete === undefined) return before ?? complete;
-    return Math.max(before, complete);
+    return complete === undefined
+      ? undefined
+      : Math.max(complete, this.#before.get(node) ?? complete);
   }
 
-  /** {@link limit} of each node, as it is now. */
+  /** {@link limit} of each node that it takes, as it is now. */
   limits(): Map<string, number> {
     const limits = new Map<string, number>();
-    for (const nodes of [this.#before.keys(), this.#complete.keys()]) {
-      for (const node of nodes) limits.set(node, this.limit(node) ?? 0);
-    }
+    for (const node of this.#complete.keys()) limits.set(node, this.limit(node) ?? 0);
     return limits;
   }
 
@@ -187,12 +197,18 @@ export class ArrivalSegment {
     return new Map(this.#before);
   }
 
+  /** Whether it has still got whatever has arrived behind `vector`. */
+  hasAllBehind(vector: Vector): boolean {
+    for (const [node, ts] of this.#before) if (vector.get(node) < ts) return false;
+    return true;
+  }
+
   /**
    * Whether everything behind `vector` stands in it, as far as it takes the node. Of the nodes in
    * `ended` everything is known up to a moment after its begin.
    */
   covers(vector: Vector, ended: ReadonlySet<string> | null = null): boolean {
-    for (const [node, ts] of this.#before) if (vector.get(node) < ts) return false;
+    if (!this.hasAllBehind(vector)) return false;
     for (const [node, ts] of this.#complete) {
       if (vector.get(node) < ts && !ended?.has(node)) return false;
     }
@@ -219,7 +235,9 @@ export class ArrivalSegment {
 
   /** Whether another node may have had a message at this very timestamp, which is here no more. */
   #mayHaveDropped(ts: number, but: string): boolean {
-    for (const [node, limit] of this.limits()) if (node !== but && limit >= ts) return true;
+    for (const limits of [this.#before, this.#complete]) {
+      for (const [node, limit] of limits) if (node !== but && limit >= ts) return true;
+    }
     return false;
   }
 
@@ -308,7 +326,7 @@ export class ArrivalSegment {
     return { node, lines, count, lastTs, froms, line, whole };
   }
 
-  /** Number of messages from the cursor on that lie behind `vector`. */
+  /** Number of messages from the cursor on that lie behind `vector`, which moves behind them. */
   countFrom(cursor: LogCursor, vector: Vector): number {
     let count = 0;
     const at = { ...cursor };
@@ -316,6 +334,7 @@ export class ArrivalSegment {
       const entry = this.#entries[i];
       this.#pass(entry, at, vector);
       count += Math.max(0, entry.count - at.line);
+      vector.raise(entry.node, entry.lastTs);
       at.offset = 0;
       at.line = 0;
     }
@@ -323,6 +342,8 @@ export class ArrivalSegment {
   }
 }
 
-function cost(entry: Entry): number {
-  return entry.buffer.bytes.length + ENTRY_OVERHEAD_BYTES;
+function costOf({ buffer, froms, marks }: Arrival): number {
+  let bytes = buffer.bytes.length + ENTRY_OVERHEAD_BYTES + marks.size * MARK_BYTES;
+  for (const from of froms ?? []) bytes += NAME_OVERHEAD_BYTES + (from?.length ?? 0);
+  return bytes;
 }

@@ -11,7 +11,7 @@ import { ArrivalLogs } from "./arrival_logs.ts";
 import type { LogCursor } from "./arrival_segment.ts";
 import type { Subscription } from "./channel.ts";
 import { ClusterReplay, type ClusterReplayHost, type ReplayParts } from "./cluster_replay.ts";
-import { ClusterSources } from "./cluster_sources.ts";
+import { ClusterSources, type PageLimits } from "./cluster_sources.ts";
 import { HistoryJson, type HistoryPage, type HistoryRequest, type ReplayStart } from "./history.ts";
 import { KeptHistory, type KeptHost, type KeptParts } from "./kept.ts";
 import { Merge, type MergedPiece } from "./merged_history.ts";
@@ -44,6 +44,8 @@ export interface ClusterHistoryOptions {
   readonly parts: KeptParts;
   /** Bounds of the arrival logs. */
   readonly limits: LogLimits;
+  /** Bounds of the pages that are read; see {@link ClusterSources}. */
+  readonly pages?: PageLimits;
 }
 
 /** Reads what all nodes keep, and remembers in which order messages arrived here. */
@@ -57,7 +59,7 @@ export class ClusterHistory {
   #replays: ReplayParts;
   #logRate = new LogRate(LOG_PERIOD_MS);
 
-  constructor({ host, router, parts, limits }: ClusterHistoryOptions) {
+  constructor({ host, router, parts, limits, pages }: ClusterHistoryOptions) {
     this.#router = router;
     this.logs = new ArrivalLogs(limits, host, router);
     this.#kept = new KeptHistory(host, parts);
@@ -66,8 +68,10 @@ export class ClusterHistory {
       kept: this.#kept,
       shared: parts.isShared ? parts.stored : null,
       router,
+      pages,
     });
-    this.#replays = { host, logs: this.logs, sources: this.#sources, router };
+    const isOnlyCopy = parts.stored === null;
+    this.#replays = { host, logs: this.logs, sources: this.#sources, isOnlyCopy, router };
   }
 
   /** Answers a peer: see `RouterHost.kept`. */
@@ -77,6 +81,7 @@ export class ClusterHistory {
 
   /** Messages were deleted, or have failed: pages that were read before are no longer true. */
   forgetRead(): void {
+    this.#kept.forget();
     this.#sources.forget();
   }
 
@@ -86,7 +91,9 @@ export class ClusterHistory {
     const prefixLength = prefixLengthOf(bytes);
     const afterTs = Math.max(0, fromTs - 1);
     const vector = new Vector(afterTs);
-    const { feeds, failed, isPartial } = await this.#sources.open({
+    // A link that returns before the others have answered was down when it would have been asked.
+    const away = this.#missing(afterTs);
+    const { feeds, failed, ...opened } = await this.#sources.open({
       app: app.id,
       channel: name,
       prefixLength,
@@ -96,7 +103,8 @@ export class ClusterHistory {
       sureOf: () => 0,
       needs: () => true,
     });
-    const missing = new Set([...failed, ...this.#missing(afterTs)]);
+    const missing = new Set([...failed, ...away]);
+    let { isPartial } = opened;
     const merge = new Merge(feeds, vector);
     const page = new HistoryJson(request);
     const noLimit = () => Infinity;
@@ -111,6 +119,7 @@ export class ClusterHistory {
         missing.add(node);
         merge.drop(node);
       }
+      isPartial ||= merge.isPartial;
       // A large answer is made of many pages; others have their turn between them.
       await nextTurn();
     }
@@ -155,17 +164,22 @@ export class ClusterHistory {
     // What a peer that is away had put into the store of all may not have arrived here.
     const isComplete = !this.#sources.isShared || missing.length === 0;
     const cursor = found?.cursor ?? current.start();
-    const isThere = found === null ? current.covers(vector) : found.cursor.segment === current;
+    const isOfAll = this.#router.historyPeers.every(({ node }) => current.takes(node));
+    const isThere = isOfAll &&
+      (found === null ? current.covers(vector) : found.cursor.segment === current);
     if (isComplete && isThere) {
       replay.beginAt(vector, cursor);
+      replay.relyOn(this.#router.historyPeers.map(({ node }) => [node, 0]), [], missing);
       this.#logMissing(missing);
       return {
-        count: current.countFrom(cursor, vector),
+        count: current.countFrom(cursor, vector.copy()),
         partial: missing.length > 0,
         start: () => replay.start(),
       };
     }
-    return this.#beginInSources(replay, arrivals, vector, found?.cursor ?? null).catch((error) => {
+    // Where others have to be asked first, the present segment is not read from that place on.
+    const old = found?.cursor.segment === current ? null : found?.cursor ?? null;
+    return this.#beginInSources(replay, arrivals, vector, old).catch((error) => {
       replay.stop();
       throw error;
     });
@@ -178,29 +192,40 @@ export class ClusterHistory {
     cursor: LogCursor | null,
   ): Promise<ReplayStart> {
     const { channel } = replay.subscription;
-    const since = arrivals.current?.bornAt ?? nextMoment();
+    const asOf = nextMoment();
+    const since = arrivals.current?.bornAt ?? asOf;
     const before = arrivals.current?.before() ?? new Map<string, number>();
+    const away = this.#router.missingPeers(vector.min);
+    // Where the client will be when it has read the old segment.
+    const passed = vector.copy();
+    const inOld = cursor?.segment.countFrom(cursor, passed) ?? 0;
     const { feeds, failed, isPartial } = await this.#sources.open({
       app: channel.app.id,
       channel: channel.name,
       prefixLength: channel.prefix.length,
-      vector,
+      vector: passed,
       notBefore: since,
       sureOf: (node) => before.get(node) ?? 0,
       needs: () => true,
     });
     this.#replays.host.closeBatch(channel);
-    const away = this.#router.missingPeers(vector.min);
     const unheard = new Set([...failed, ...(this.#sources.isShared ? [] : away)]);
     this.#logMissing(unheard);
-    const merge = new Merge(feeds, vector);
-    const { count, vector: reached, isWhole } = merge.look();
-    replay.beginWith({ merge, since, cursor, silent: failed, away });
+    const merge = new Merge(feeds, passed);
+    const look = merge.look();
+    const { current } = arrivals;
+    const goesOn = look.isWhole && current?.bornAt === since && current.hasAllBehind(look.vector);
+    const count = goesOn
+      ? look.count + arrivals.countBehind(look.vector)
+      : await this.#sources.count(merge, look, asOf);
+    if (cursor === null) replay.beginWith(merge, since);
+    else replay.beginAt(vector, cursor);
+    const asked = new Map<string, number>();
+    for (const { node, askedTs } of feeds) if (node !== null) asked.set(node, askedTs);
+    replay.relyOn(asked, failed, away);
     return {
-      count: isWhole
-        ? count + arrivals.countBehind(reached)
-        : feeds.reduce((sum, feed) => sum + feed.count, 0),
-      partial: isPartial || unheard.size > 0,
+      count: inOld + count,
+      partial: isPartial || merge.isPartial || unheard.size > 0,
       start: () => replay.start(),
     };
   }

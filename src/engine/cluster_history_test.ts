@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { goRound } from "../../tests/go_round.ts";
 import { type Keeping, TestCluster, Visitor } from "../../tests/history_cluster.ts";
 import { WireError } from "../proto/errors.ts";
 
@@ -160,4 +161,29 @@ Deno.test("his: a history of many pages is complete, from memory, stores and pee
     assert.deepEqual(visitor.read(), cluster.texts("c"));
     visitor.leave();
   }
+});
+
+Deno.test("his: what a peer's memory forgets while it is read is PARTIAL", async () => {
+  await using cluster = await TestCluster.open({
+    nodes: 2,
+    keeping: "memory",
+    pageMessages: 3,
+    history: { maxMessagesPerChannel: 10 },
+  });
+  const [a, b] = cluster.nodes;
+  for (let i = 0; i < 10; i++) b.pub("c", `${i}`);
+  await cluster.settle();
+  const from = cluster.published[0].ts;
+  assert.equal((await a.his("c", from + 1)).partial, false);
+  a.cluster.forgetRead();
+  a.router.holds = true;
+  const asked = a.router.asked.get(b.node)?.length;
+  const his = a.his("c", from + 1);
+  while (a.router.asked.get(b.node)?.length === asked) await goRound();
+  for (let i = 0; i < 3; i++) await goRound();
+  for (let i = 10; i < 30; i++) b.pub("c", `${i}`);
+  await goRound();
+  a.router.holds = false;
+  a.router.release();
+  assert.equal((await his).partial, true);
 });

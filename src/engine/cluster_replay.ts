@@ -8,10 +8,12 @@ import type { ArrivalLogs } from "./arrival_logs.ts";
 import type { ArrivalSegment, LogCursor } from "./arrival_segment.ts";
 import type { Channel, Subscription } from "./channel.ts";
 import type { ClusterSources } from "./cluster_sources.ts";
+import { EarlyMessages } from "./early_messages.ts";
 import { Gathered } from "./gathered.ts";
-import { type LimitOf, Merge } from "./merged_history.ts";
+import { Merge } from "./merged_history.ts";
 import { PeerError, type Router } from "./ports/router.ts";
 import type { CatchUp } from "./replay.ts";
+import { limitOf, sureOf, type Target } from "./replay_target.ts";
 import { Vector } from "./vector.ts";
 
 /** Messages go out in pieces of about this size. */
@@ -22,10 +24,6 @@ const MIN_SHARED_BYTES = 16 * 1024;
 const RETRY_MS = 1000;
 /** So long a peer that has answered before may be away, ms. */
 const PEER_PATIENCE_MS = 30_000;
-/** How often it is looked whether what was read elsewhere has arrived, and how long at most, ms. */
-const ARRIVAL_POLL_MS = 50;
-const ARRIVAL_PATIENCE_MS = 30_000;
-
 /** What a replay asks of the engine. */
 export interface ClusterReplayHost {
   /** This node's name. */
@@ -40,34 +38,14 @@ export interface ReplayParts {
   readonly host: ClusterReplayHost;
   readonly logs: ArrivalLogs;
   readonly sources: ClusterSources;
+  /** Whether memory is all that there is, so that what is dropped there is gone. */
+  readonly isOnlyCopy: boolean;
   readonly router: Pick<Router, "watermarks" | "historyPeers">;
 }
 
-/** What was found out for a replay that does not begin in the present segment. */
-export interface Opening {
-  /** The sources behind what the client has had. */
-  readonly merge: Merge;
-  /** Their ends are those of this moment, or later. */
-  readonly since: number;
-  readonly cursor: LogCursor | null;
-  /** Peers that did not answer, and those that cannot be asked. */
-  readonly silent: readonly string[];
-  readonly away: readonly string[];
-}
-
-/** A segment, and what lies before it. */
-interface Target {
-  readonly segment: ArrivalSegment;
-  /** By node, the messages up to here are read elsewhere; as it was when that began. */
-  readonly limits: ReadonlyMap<string, number>;
-  /** See {@link ArrivalSegment.before}; as it was then. */
-  readonly before: ReadonlyMap<string, number>;
-  readonly isCurrent: boolean;
-}
-
-/** What a segment has dropped cannot be had from it: the sources have to know of it. */
-function sureOf({ before }: Target): LimitOf {
-  return (node) => before.get(node) ?? 0;
+/** What a replay had still to read is kept nowhere any more. */
+class GoneError extends Error {
+  override readonly name = "GoneError";
 }
 
 /**
@@ -84,24 +62,22 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** A segment that began at this moment or before has been read to its end. */
   #passedAt = 0;
   /** Pages that were read for the count, before it was known what they are needed for. */
-  #opening: Pick<Opening, "merge" | "since"> | null = null;
+  #opening: { merge: Merge; since: number } | null = null;
   #merge: Merge | null = null;
   #target: Target | null = null;
   /** The nodes that were read to their end while this segment was there. */
   #ended: { segment: ArrivalSegment; nodes: ReadonlySet<string> } | null = null;
-  /** By node, the last message that came from elsewhere than the log, until it has arrived, too. */
-  #early = new Map<string, number>();
-  /** When waiting for those began, monotonic ms; 0 while it has not. */
-  #waitingSinceMs = 0;
+  #early = new EarlyMessages();
   #timer: ReturnType<typeof setTimeout> | undefined;
-  /** Peers that did not answer at the begin, and those that could not be asked; nor are they later. */
+  /** Peers that did not answer at the begin, and are not asked again; those that cannot be asked. */
   #silent: ReadonlySet<string> = new Set();
-  #away: ReadonlySet<string> = new Set();
+  #away = new Set<string>();
   /** Whether the store of all has still to be asked for what those had accepted that are away. */
   #looksForAway = false;
-  /** Peers that have answered, and whose answers must not be missing from then on. */
-  #answered = new Set<string>();
+  /** Those whose parts must not be missing, and behind which timestamp they were asked first. */
+  #askedTs = new Map<string, number>();
   #failingSinceMs = 0;
+  #endPause: () => void = () => {};
   #isReading = false;
   /** Whether the client has been told what it will get; before that nothing may reach it. */
   #isStarted = false;
@@ -123,18 +99,25 @@ export class ClusterReplay implements CatchUp, LogReader {
     this.#passedAt = cursor.segment.bornAt - 1;
   }
 
-  /**
-   * Begins with pages that have been read already, and, where there is one, at a place in a segment
-   * that does not have everything.
-   */
-  beginWith({ merge, since, cursor, silent, away }: Opening): void {
+  /** Begins with pages that have been read already; their ends are those of `since`, or later. */
+  beginWith(merge: Merge, since: number): void {
     this.#vector = merge.vector;
     this.#opening = { merge, since };
-    if (cursor !== null) this.beginAt(merge.vector, cursor);
+  }
+
+  /**
+   * The client knows that the parts of `silent` and `away` are missing. Those of the others must not
+   * be: by node, the timestamp behind which it was asked, 0 where it was not.
+   */
+  relyOn(
+    asked: Iterable<readonly [string, number]>,
+    silent: readonly string[],
+    away: readonly string[],
+  ): void {
+    this.#askedTs = new Map(asked);
     this.#silent = new Set(silent);
     this.#away = new Set(away);
     this.#looksForAway = this.parts.sources.isShared && away.length > 0;
-    for (const { node } of merge.feeds) if (node !== null) this.#answered.add(node);
   }
 
   /** Lets the messages flow; the reply is queued. */
@@ -150,12 +133,16 @@ export class ClusterReplay implements CatchUp, LogReader {
     const { channel, follower: { subscriber } } = this.subscription;
     this.#stopWaiting();
     while (this.siblings.has(this) && !this.#isReading) {
+      const room = subscriber.replayRoom();
+      if (room <= 0) {
+        // Who does not read could otherwise have pages held for each of its channels.
+        this.#opening = null;
+        return;
+      }
       if (this.#cursor === null && this.#merge === null) {
         this.#choose(channel);
         continue;
       }
-      const room = subscriber.replayRoom();
-      if (room <= 0) return;
       const maxBytes = Math.min(room, PIECE_BYTES);
       if (this.#merge !== null) this.#pumpMerge(this.#merge, maxBytes);
       else if (this.#cursor !== null && !this.#pumpLog(channel, this.#cursor, maxBytes)) return;
@@ -167,7 +154,8 @@ export class ClusterReplay implements CatchUp, LogReader {
     const { log, current } = this.parts.logs.open(channel);
     const { old } = log;
     const segment = old !== null && old.bornAt > this.#passedAt ? old : current;
-    if (this.#covers(segment) && !(segment === current && this.#looksForAway)) {
+    const isCurrent = segment === current;
+    if (this.#covers(segment, isCurrent) && !(isCurrent && this.#looksForAway)) {
       this.#cursor = segment.start();
       return;
     }
@@ -175,7 +163,7 @@ export class ClusterReplay implements CatchUp, LogReader {
       segment,
       limits: segment.limits(),
       before: segment.before(),
-      isCurrent: segment === current,
+      isCurrent,
     };
     this.#target = target;
     const opening = this.#opening;
@@ -189,32 +177,38 @@ export class ClusterReplay implements CatchUp, LogReader {
   }
 
   #turnTo(merge: Merge, target: Target): void {
-    // Of nodes that the segment does not know nothing was delivered here, or not yet.
-    if (!target.isCurrent) merge.endTs = Math.max(...target.limits.values());
+    const { limits, before, isCurrent } = target;
+    if (!isCurrent) merge.endTs = Math.max(...limits.values(), ...before.values());
     this.#merge = merge;
   }
 
-  #covers(segment: ArrivalSegment): boolean {
+  #covers(segment: ArrivalSegment, isCurrent: boolean): boolean {
     const ended = this.#ended?.segment === segment ? this.#ended.nodes : null;
-    return segment.covers(this.#vector, ended);
+    if (!segment.covers(this.#vector, ended)) return false;
+    // One that has been linked since the segment began is asked for what it did not hand over.
+    return !isCurrent ||
+      this.parts.router.historyPeers.every(({ node }) =>
+        segment.takes(node) || ended?.has(node) || this.#silent.has(node)
+      );
   }
 
   /** Up to where the messages of a node are read before the target's segment. */
   #limitOf(target: Target, node: string): number {
     // What the store of all has of a peer that is away may not come in another way.
     if (target.isCurrent && this.#looksForAway && this.#away.has(node)) return Infinity;
-    return target.limits.get(node) ?? (target.isCurrent ? Infinity : 0);
+    return limitOf(target)(node);
   }
 
   /** Opens the sources of what lies before the target. */
   async #open(target: Target): Promise<Merge> {
     const { sources, router } = this.parts;
     const { channel } = this.subscription;
+    const here = new Set(router.historyPeers.map(({ node }) => node));
+    for (const node of here) this.#away.delete(node);
     const needs = (node: string) =>
       !this.#silent.has(node) && !this.#away.has(node) &&
       this.#vector.get(node) < this.#limitOf(target, node);
-    const here = new Set(router.historyPeers.map(({ node }) => node));
-    const away = [...this.#answered].filter((node) =>
+    const away = [...this.#askedTs.keys()].filter((node) =>
       node !== this.parts.host.node && needs(node) && !here.has(node)
     );
     if (away.length > 0) throw new PeerError(`${away.join(", ")} cannot be asked any more`);
@@ -228,8 +222,22 @@ export class ClusterReplay implements CatchUp, LogReader {
       needs,
     });
     if (failed.length > 0) throw new PeerError(`${failed.join(", ")} did not answer`);
-    for (const { node } of feeds) if (node !== null) this.#answered.add(node);
-    return new Merge(feeds, this.#vector, sureOf(target));
+    for (const { node, askedTs } of feeds) {
+      if (node !== null && !this.#askedTs.has(node)) this.#askedTs.set(node, askedTs);
+    }
+    const merge = new Merge(feeds, this.#vector, sureOf(target));
+    this.#checkWhole(merge);
+    return merge;
+  }
+
+  /** What is forgotten while the client takes its time was not among what it knows to be missing. */
+  #checkWhole({ feeds }: Merge): void {
+    if (!this.parts.isOnlyCopy) return;
+    for (const { node, isPartial, askedTs } of feeds) {
+      if (node !== null && isPartial && askedTs > (this.#askedTs.get(node) ?? 0)) {
+        throw new GoneError(`${node} has forgotten what was still to be read`);
+      }
+    }
   }
 
   #pumpMerge(merge: Merge, maxBytes: number): void {
@@ -240,7 +248,7 @@ export class ClusterReplay implements CatchUp, LogReader {
     let piece = merge.next(limitOf, maxBytes);
     while (typeof piece !== "string") {
       const { node, froms } = piece.block;
-      this.#early.set(node, piece.lastTs);
+      this.#early.add(node, piece.lastTs);
       gathered.add({ ...piece, node, froms });
       if (gathered.size >= maxBytes) break;
       piece = merge.next(limitOf, maxBytes - gathered.size);
@@ -251,18 +259,22 @@ export class ClusterReplay implements CatchUp, LogReader {
       this.#read(async () => {
         const failed = await merge.fill(limitOf);
         if (failed.length > 0) throw new PeerError(`${failed.join(", ")} did not answer`);
+        this.#checkWhole(merge);
       });
     }
   }
 
   /** Everything before the target's segment has been read. */
-  #finish(merge: Merge, { segment, limits, isCurrent }: Target): void {
+  #finish(merge: Merge, target: Target): void {
+    const { segment, limits, before, isCurrent } = target;
     const asked = new Set(merge.feeds.map(({ node }) => node));
-    const limitOf = (node: string) => limits.get(node) ?? (isCurrent ? Infinity : 0);
-    const nodes = merge.finish(limitOf);
-    // There is nobody who could be asked for the others: their part is missing, as was said.
-    for (const [node, limit] of limits) {
-      if (!asked.has(node) && node !== this.parts.host.node) this.#vector.raise(node, limit);
+    const nodes = merge.finish(limitOf(target));
+    // There is nobody who could be asked for the others: what the segment does not have of theirs is
+    // missing, as was said.
+    for (const node of [...limits.keys(), ...before.keys()]) {
+      if (asked.has(node) || node === this.parts.host.node) continue;
+      this.#vector.raise(node, before.get(node) ?? 0);
+      nodes.add(node);
     }
     this.#ended = { segment, nodes };
     if (isCurrent) this.#looksForAway = false;
@@ -279,7 +291,8 @@ export class ClusterReplay implements CatchUp, LogReader {
     }
     if (segment.isLost(cursor)) {
       // What was dropped may be what this one has had.
-      const goesOn = !segment.isDropped && this.#covers(segment);
+      const isCurrent = this.parts.logs.isCurrent(channel, segment);
+      const goesOn = !segment.isDropped && this.#covers(segment, isCurrent);
       this.#cursor = goesOn ? segment.start() : null;
       return true;
     }
@@ -293,7 +306,8 @@ export class ClusterReplay implements CatchUp, LogReader {
       this.#cursor = null;
       return true;
     }
-    if (this.#hasAllArrived()) this.#turnLive();
+    const { host, router } = this.parts;
+    if (this.#early.haveArrived(host.node, router.watermarks)) this.#turnLive();
     else this.#wait(channel);
     return false;
   }
@@ -333,27 +347,10 @@ export class ClusterReplay implements CatchUp, LogReader {
     this.subscription.follower.subscriber.deliver(gathered.take());
   }
 
-  /**
-   * Whether what was read elsewhere has arrived here, too, or cannot: live, it would come a second
-   * time.
-   */
-  #hasAllArrived(): boolean {
-    const { router, host } = this.parts;
-    for (const [node, ts] of this.#early) {
-      const isHere = node === host.node || (router.watermarks.get(node) ?? 0) >= ts ||
-        !router.historyPeers.some((peer) => peer.node === node);
-      if (isHere) this.#early.delete(node);
-    }
-    if (this.#early.size === 0) return true;
-    const nowMs = performance.now();
-    if (this.#waitingSinceMs === 0) this.#waitingSinceMs = nowMs;
-    return nowMs - this.#waitingSinceMs > ARRIVAL_PATIENCE_MS;
-  }
-
   /** Goes on in the log with what arrives, which it passes over where it has it. */
   #wait(channel: Channel): void {
     this.parts.logs.wait(channel, this);
-    this.#timer = setTimeout(() => this.pump(), ARRIVAL_POLL_MS);
+    this.#timer = setTimeout(() => this.pump(), this.#early.pollMs);
   }
 
   #stopWaiting(): void {
@@ -380,20 +377,31 @@ export class ClusterReplay implements CatchUp, LogReader {
           this.#failingSinceMs = 0;
           break;
         } catch (error) {
-          if (error instanceof PeerError) {
-            if (!this.#isPatient()) {
-              // Better to say so than to leave a hole. It reads no more, and ends with its connection.
-              this.subscription.follower.subscriber.cutOff();
-              return;
-            }
-          } else if (!(error instanceof WireError)) throw error;
-          await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+          const isGone = error instanceof GoneError;
+          if (isGone || error instanceof PeerError && !this.#isPatient()) {
+            // Better to say so than to leave a hole. It reads no more, and ends with its connection.
+            this.subscription.follower.subscriber.cutOff();
+            return;
+          }
+          if (!(error instanceof PeerError || error instanceof WireError)) throw error;
+          await this.#pause();
         }
       }
       // What is answered from memory would never let the turn end.
       await nextTurn();
       this.#isReading = false;
       this.pump();
+    });
+  }
+
+  /** Waits before it is tried again, but not longer than the replay lasts. */
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, RETRY_MS);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
   }
 
@@ -407,6 +415,7 @@ export class ClusterReplay implements CatchUp, LogReader {
   stop(): void {
     if (!this.siblings.delete(this)) return;
     this.#stopWaiting();
+    this.#endPause();
     this.subscription.channel.catchingUp--;
   }
 }

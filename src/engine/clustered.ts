@@ -1,7 +1,6 @@
 // What the engine does because there are other nodes: tells them what is wanted, hands messages over, answers.
 
 import { buffers } from "../core/buffer_pool.ts";
-import { nextTurn } from "../core/turn.ts";
 import { WireError } from "../proto/errors.ts";
 import type { LogHost, LogLimits } from "./arrival_logs.ts";
 import type { Batch, Channel } from "./channel.ts";
@@ -9,9 +8,6 @@ import { ClusterHistory } from "./cluster_history.ts";
 import type { ClusterReplayHost } from "./cluster_replay.ts";
 import type { KeptHost, KeptParts } from "./kept.ts";
 import type { KeptPage, KeptRequest, RemoteBlock, Router, RouterHost } from "./ports/router.ts";
-
-/** Channels that are looked at before others have their turn. */
-const CHANNELS_PER_TURN = 1000;
 
 /** What it asks of the engine. */
 export interface ClusteredHost
@@ -97,14 +93,9 @@ export class Clustered implements RouterHost {
 
   /** Forgets what arrived before `beforeTs`; also what a peer had accepted, whose store it has left. */
   async expire(beforeTs: number): Promise<void> {
-    const logs = this.history?.logs;
-    if (logs === undefined || beforeTs <= 0) return;
-    let sinceTurn = 0;
-    for (const channel of this.#host.channels()) {
-      logs.prune(channel, beforeTs - 1);
-      if (++sinceTurn % CHANNELS_PER_TURN === 0) await nextTurn();
-    }
-    this.history?.forgetRead();
+    if (this.history === null || beforeTs <= 0) return;
+    await this.history.logs.expire(beforeTs);
+    this.history.forgetRead();
   }
 
   // ---- asked by the router -------------------------------------------------------------------

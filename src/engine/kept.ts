@@ -1,5 +1,6 @@
 // What this node keeps itself of a channel, as pages: for its own part of a merged history, and for peers.
 
+import { nextTurn } from "../core/turn.ts";
 import { LF } from "../proto/bytes.ts";
 import { lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
 import { nameBytes } from "../proto/names.ts";
@@ -12,7 +13,7 @@ import type { Block } from "./ports/history_store.ts";
 import type { KeptPage, KeptRequest } from "./ports/router.ts";
 import type { StoredHistory } from "./stored_history.ts";
 
-/** Channels of which is remembered how many messages lie behind the last page. */
+/** Places of which is remembered how many messages lie behind them. */
 const MAX_REMEMBERED_COUNTS = 1000;
 
 /** What is asked of the engine. */
@@ -44,8 +45,8 @@ interface Named {
 export class KeptHistory {
   #host: KeptHost;
   #parts: KeptParts;
-  /** By channel: messages behind a page that was given out, as of then. */
-  #counts = new Map<string, { afterTs: number; count: number }>();
+  /** By channel and timestamp: messages behind it, up to another. The oldest first. */
+  #counts = new Map<string, { count: number; throughTs: number }>();
 
   constructor(host: KeptHost, parts: KeptParts) {
     this.#host = host;
@@ -61,7 +62,7 @@ export class KeptHistory {
       bytes,
       prefixLength: prefixLengthOf(bytes),
     };
-    if (request.which === "unsettled") return this.#unsettled(named, request.afterTs);
+    if (request.which === "unsettled") return this.#unsettled(named, request);
     const { stored, cache, isShared } = this.#parts;
     const inMemory = this.#fromMemory(named, request);
     if (inMemory !== null) return inMemory;
@@ -84,14 +85,13 @@ export class KeptHistory {
     return { blocks: [], isEnd: true, throughTs: this.#host.lastTs, isPartial, count: 0 };
   }
 
-  /** Everything accepted here behind what the store has. */
-  #unsettled(named: Named, afterTs: number): KeptPage {
+  /** What was accepted here behind what the store has. */
+  #unsettled(named: Named, request: KeptRequest): KeptPage {
     const history = this.#find(named)?.history ?? null;
     const settledTs = this.#parts.stored?.queue.settledTs ?? 0;
     if (history === null) return this.#end(false);
-    const limits = { maxMessages: Infinity, maxBytes: Infinity };
-    const from = Math.max(afterTs, settledTs);
-    return { ...this.#page(named, history, from, limits), isPartial: false };
+    const from = Math.max(request.afterTs, settledTs);
+    return { ...this.#page(named, history, from, request), isPartial: false };
   }
 
   #fromMemory(named: Named, request: KeptRequest): KeptPage | null {
@@ -166,36 +166,51 @@ export class KeptHistory {
         return { blocks: page.blocks, isEnd: false, throughTs, isPartial, count };
       }
       fromTs = throughTs;
+      // A page that others have read is there at once.
+      await nextTurn();
     }
   }
 
-  /** Messages behind `afterTs` with which the page begins. */
+  /**
+   * Messages behind `afterTs` with which the page begins. Who reads on is not counted for again, but
+   * for what is new: what lies behind a long history is asked for often.
+   */
   async #count(
     stored: StoredHistory,
     named: Named,
     afterTs: number,
     page: PageBuilder,
   ): Promise<number> {
-    const key = `${named.app.id}\0${named.name}`;
-    const known = this.#counts.get(key);
-    let count: number;
-    if (known?.afterTs === afterTs) {
-      // Who reads on is not counted for again: what lies behind a long history is asked for often.
-      count = known.count;
-    } else {
-      const history = this.#find(named)?.history ?? null;
-      const splitTs = history === null ? stored.queue.settledTs : history.lostTs;
-      const inMemory = history?.seek(Math.max(splitTs, afterTs)).count ?? 0;
-      count = await stored.count(named.app.id, named.name, afterTs, splitTs) + inMemory;
+    const { app: { id: app }, name } = named;
+    const history = this.#find(named)?.history ?? null;
+    const known = this.#counts.get(`${app}\0${name}\0${afterTs}`);
+    const fromTs = known?.throughTs ?? afterTs;
+    const splitTs = history === null ? stored.queue.settledTs : history.lostTs;
+    const throughTs = Math.max(splitTs, this.#host.lastTs);
+    const inMemory = history?.seek(Math.max(splitTs, fromTs)).count ?? 0;
+    const before = (known?.count ?? 0) + inMemory;
+    const counts = this.#counts;
+    const count = Math.max(before + await stored.count(app, name, fromTs, splitTs), page.count);
+    // Unless messages were deleted meanwhile.
+    if (counts === this.#counts) {
+      this.#remember(`${app}\0${name}\0${afterTs}`, count, throughTs);
+      this.#remember(`${app}\0${name}\0${page.lastTs}`, count - page.count, throughTs);
     }
-    count = Math.max(count, page.count);
+    return count;
+  }
+
+  #remember(key: string, count: number, throughTs: number): void {
     this.#counts.delete(key);
-    this.#counts.set(key, { afterTs: page.lastTs, count: count - page.count });
+    this.#counts.set(key, { count, throughTs });
     if (this.#counts.size > MAX_REMEMBERED_COUNTS) {
       const [oldest] = this.#counts.keys();
       this.#counts.delete(oldest);
     }
-    return count;
+  }
+
+  /** Messages were deleted: what was counted before is no longer true. */
+  forget(): void {
+    this.#counts = new Map();
   }
 }
 

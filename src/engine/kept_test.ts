@@ -108,6 +108,22 @@ Deno.test("kept, with a store of its own: both parts, in any cut, counted", asyn
   assert.deepEqual((await askAll(a, { maxMessages: 2 })).flat(), [...EIGHT, "9", "10"]);
 });
 
+Deno.test("kept, with a store of its own: who reads on is told of what has come since", async () => {
+  await using cluster = await TestCluster.open({
+    nodes: 1,
+    keeping: "own stores",
+    history: { maxMessagesPerChannel: 1 },
+  });
+  const [a] = cluster.nodes;
+  await pubAll(a, EIGHT);
+  const { throughTs, count } = await ask(a, { maxMessages: 2 });
+  assert.equal(count, 8);
+  for (const text of ["9", "10", "11"]) {
+    await pubAll(a, [text]);
+    assert.equal((await ask(a, { afterTs: throughTs, maxMessages: 1 })).count, Number(text) - 2);
+  }
+});
+
 Deno.test("kept, with a store of its own: read once, and then from memory", async () => {
   await using cluster = await TestCluster.open({ nodes: 1, keeping: "own stores" });
   const [a] = cluster.nodes;
@@ -150,11 +166,11 @@ Deno.test("kept: what may have been deleted is said, but not to who asks for eve
   }
 });
 
-Deno.test("kept, not in the store of all yet: own messages only, all in one page", async () => {
+Deno.test("kept, not in the store of all yet: own messages only, in pages", async () => {
   await using cluster = await TestCluster.open({ nodes: 2, keeping: "one store" });
   const [a, b] = cluster.nodes;
   const unsettled = (request: Partial<KeptRequest> = {}) =>
-    ask(a, { which: "unsettled", maxMessages: 1, maxBytes: 1, ...request });
+    ask(a, { which: "unsettled", ...request });
   await pubAll(a, ["1", "2"]);
   await pubAll(b, ["b"]);
   assert.ok(a.store !== null);
@@ -166,6 +182,8 @@ Deno.test("kept, not in the store of all yet: own messages only, all in one page
   assert.deepEqual(texts(page), ["3", "4"]);
   assert.deepEqual([page.isEnd, page.throughTs, page.isPartial], [true, a.lastTs, false]);
   assert.deepEqual(texts(await unsettled({ afterTs: third })), ["4"]);
+  const first = await unsettled({ maxMessages: 1 });
+  assert.deepEqual([texts(first), first.isEnd, first.throughTs], [["3"], false, third]);
   await cluster.settle();
   assert.deepEqual(texts(await unsettled()), []);
   assert.deepEqual(texts(await unsettled({ channel: "unknown" })), []);

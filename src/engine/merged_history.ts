@@ -19,11 +19,34 @@ export interface MergedPiece {
 /** A timestamp for each node. */
 export type LimitOf = (node: string) => number;
 
+/** A page that was read, maybe for somebody else. */
+export interface ReadPage extends KeptPage {
+  /** When it was asked for: its end, and its count, are those of this moment or later. */
+  readonly moment: number;
+}
+
 /**
  * Reads a page behind a timestamp. An end is one behind which there is nothing up to `throughTs`, if
  * that can be.
  */
-export type LoadPage = (afterTs: number, throughTs: number) => Promise<KeptPage>;
+export type LoadPage = (afterTs: number, throughTs: number) => Promise<ReadPage>;
+
+/** Counts the messages behind a timestamp, as of a moment or later, and says whether some are gone. */
+export type CountBehind = (
+  afterTs: number,
+  asOf: number,
+) => Promise<Pick<KeptPage, "count" | "isPartial">>;
+
+/** What the pages that are read hold. */
+export interface Look {
+  /** Messages behind the vector, each once; the timestamp of the last. */
+  readonly count: number;
+  readonly lastTs: number;
+  /** Where who has read them is. */
+  readonly vector: Vector;
+  /** Whether that is everything. */
+  readonly isWhole: boolean;
+}
 
 /** One place from which messages come, in order, page by page. */
 export class Feed {
@@ -31,35 +54,46 @@ export class Feed {
   throughTs: number;
   /** Whether its last page was its end. */
   isEnd = false;
-  /** As its first page says: messages behind the timestamp asked for, and whether some may be missing. */
-  count = 0;
+  /** Behind this timestamp it was asked for its last page, and whether messages may be missing there. */
+  askedTs = 0;
   isPartial = false;
+  /** As its first page says: messages behind the timestamp asked for. */
+  count = 0;
+  /** When it was asked for that page, and how many of those are in it. */
+  countedAt = 0;
+  inPage = 0;
   reader: BlockReader;
 
   #prefixLength: number;
   #load: LoadPage | null;
+  #count: CountBehind | null;
   #isRead = false;
+  /** Where the first page ends. */
+  #firstEndTs = 0;
   /** The largest timestamp up to which its end was asked for. */
   #askedThroughTs = 0;
 
   /**
    * `node`: whose messages they are, null for anybody's. `load` is null for one that is given its only
-   * page.
+   * page; so may be `count`, for one that will not be asked for it.
    */
   constructor(
     readonly node: string | null,
     prefixLength: number,
     afterTs: number,
     load: LoadPage | null,
+    count: CountBehind | null = null,
   ) {
     this.#prefixLength = prefixLength;
     this.throughTs = afterTs;
     this.#load = load;
+    this.#count = count;
     this.reader = new BlockReader([], prefixLength);
   }
 
   /** Goes on with a page, which may begin with messages that were read before. */
   turnTo(page: KeptPage): void {
+    const askedTs = this.throughTs;
     const reader = this.reader = new BlockReader(page.blocks, this.#prefixLength);
     let passed = 0;
     while (reader.block !== undefined && reader.ts <= this.throughTs) {
@@ -74,8 +108,11 @@ export class Feed {
     if (!this.#isRead) {
       this.#isRead = true;
       this.count = Math.max(0, page.count - passed);
-      this.isPartial = page.isPartial;
+      this.inPage = page.blocks.reduce((sum, { count }) => sum + count, -passed);
+      this.#firstEndTs = Math.max(this.throughTs, page.blocks.at(-1)?.lastTs ?? 0);
     }
+    this.askedTs = askedTs;
+    this.isPartial = page.isPartial;
     this.isEnd = page.isEnd;
     this.throughTs = Math.max(this.throughTs, page.throughTs);
   }
@@ -83,8 +120,23 @@ export class Feed {
   /** Reads on. Rejects as its source does. */
   async fill(throughTs: number): Promise<void> {
     if (this.#load === null) return;
-    this.turnTo(await this.#load(this.throughTs, throughTs));
+    const page = await this.#load(this.throughTs, throughTs);
+    if (!this.#isRead) this.countedAt = page.moment;
+    this.turnTo(page);
     this.#askedThroughTs = Math.max(this.#askedThroughTs, throughTs);
+  }
+
+  /** Messages behind its first page, and behind `ts`, as of the moment `asOf` or later. */
+  async countBehind(asOf: number, ts = 0): Promise<number> {
+    if (this.#count === null) return 0;
+    const afterTs = Math.max(ts, this.#firstEndTs);
+    const { count, isPartial } = await this.#count(afterTs, asOf);
+    // The page may be all that is left of what was there when it was read.
+    if (isPartial) {
+      this.isPartial = true;
+      this.askedTs = afterTs;
+    }
+    return count;
   }
 
   /** Whether it can read on. */
@@ -137,6 +189,11 @@ export class Merge {
     );
   }
 
+  /** Whether messages may be missing before the present pages. */
+  get isPartial(): boolean {
+    return this.feeds.some(({ isPartial }) => isPartial);
+  }
+
   /**
    * The next stretch of lines up to the limits, about `maxBytes` but at least one line. `more`: feeds
    * have to be filled before it is known. `end`: there is nothing up to the limits.
@@ -169,13 +226,22 @@ export class Merge {
     return reader.ts > limitOf(reader.block?.node ?? node);
   }
 
+  /**
+   * The limit of a node, and not beyond what is known of it: of what it had put into the store of all
+   * behind that, later messages may be seen before earlier ones.
+   */
+  #limit(node: string, limitOf: LimitOf): number {
+    const feed = this.feeds.find((feed) => feed.node === node);
+    return Math.min(limitOf(node), feed?.throughTs ?? Infinity);
+  }
+
   /** Passes over what is before the vector, and in what several nodes have written, behind the limits. */
   #settle(feed: Feed, limitOf: LimitOf): void {
     const { reader } = feed;
     for (let { block } = reader; block !== undefined; block = reader.block) {
       const ts = this.vector.get(block.node);
       if (feed.node === null && reader.ts > this.endTs) return;
-      const isBehind = feed.node === null && reader.ts > limitOf(block.node);
+      const isBehind = feed.node === null && reader.ts > this.#limit(block.node, limitOf);
       if (block.lastTs <= ts || isBehind) reader.skipBlock();
       else if (reader.ts <= ts) reader.skipLine();
       else return;
@@ -198,7 +264,7 @@ export class Merge {
   ): MergedPiece | "end" {
     const { block, line, offset } = reader;
     if (block === undefined) return "end";
-    const limit = limitOf(block.node);
+    const limit = this.#limit(block.node, limitOf);
     let count = 0;
     let end = offset;
     let lastTs = 0;
@@ -256,20 +322,19 @@ export class Merge {
     return ended;
   }
 
-  /**
-   * What it would give without limits from the pages that are read, and where it would be then;
-   * `isWhole` when that is everything.
-   */
-  look(): { count: number; vector: Vector; isWhole: boolean } {
+  /** What it would give without limits from the pages that are read. */
+  look(): Look {
     const merge = new Merge(this.feeds.map((feed) => feed.copy()), this.vector.copy());
     let count = 0;
+    let lastTs = 0;
     while (true) {
       const piece = merge.next(() => Infinity, Infinity);
       if (typeof piece === "string") {
         merge.finish(() => Infinity);
-        return { count, vector: merge.vector, isWhole: piece === "end" };
+        return { count, lastTs, vector: merge.vector, isWhole: piece === "end" };
       }
       count += piece.count;
+      lastTs = piece.lastTs;
     }
   }
 }

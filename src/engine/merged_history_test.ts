@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { blockOf } from "../../tests/stored_bench.ts";
 import { decodeUtf8 } from "../proto/bytes.ts";
-import { Feed, type LimitOf, Merge } from "./merged_history.ts";
+import { Feed, type LimitOf, Merge, type ReadPage } from "./merged_history.ts";
 import type { Block } from "./ports/history_store.ts";
-import { type KeptPage, PeerError } from "./ports/router.ts";
+import { PeerError } from "./ports/router.ts";
 import { Vector } from "./vector.ts";
 
 const BASE = 1_700_000_000_000_000;
@@ -17,9 +17,9 @@ interface Message {
 }
 
 /** Messages in pages, by timestamp and node, never cut between two of one timestamp. */
-function pagesOf(messages: readonly Message[], perPage: number, throughTs: number): KeptPage[] {
+function pagesOf(messages: readonly Message[], perPage: number, throughTs: number): ReadPage[] {
   const sorted = messages.toSorted((a, b) => a.ts - b.ts || (a.node < b.node ? -1 : 1));
-  const pages: KeptPage[] = [];
+  const pages: ReadPage[] = [];
   for (let from = 0; from < sorted.length || pages.length === 0;) {
     let to = Math.min(sorted.length, from + perPage);
     while (to < sorted.length && sorted[to].ts === sorted[to - 1].ts) to++;
@@ -38,13 +38,14 @@ function pagesOf(messages: readonly Message[], perPage: number, throughTs: numbe
       throughTs: BASE + (isEnd ? throughTs : sorted[to - 1].ts),
       isPartial: false,
       count: sorted.length - from,
+      moment: 0,
     });
     from = to;
   }
   return pages;
 }
 
-function feedOf(node: string | null, pages: KeptPage[], afterTs = BASE): Feed {
+function feedOf(node: string | null, pages: ReadPage[], afterTs = BASE): Feed {
   let next = 0;
   return new Feed(node, PREFIX, afterTs, () => Promise.resolve(pages[next++]));
 }

@@ -1,5 +1,6 @@
 // Pages of kept messages, read once for everybody who asks for nearly the same at about the same time.
 
+import type { ReadPage } from "./merged_history.ts";
 import { nextMoment } from "./moment.ts";
 import type { KeptPage } from "./ports/router.ts";
 
@@ -7,13 +8,13 @@ import type { KeptPage } from "./ports/router.ts";
 const KEEP_MS = 1000;
 /** Bytes of pages that are kept. */
 const MAX_KEPT_BYTES = 16 * 1024 * 1024;
+/** What a page takes beside its lines, an estimate. */
+const PAGE_OVERHEAD_BYTES = 500;
 
 /** A page, and what it was asked for. */
-export interface SharedPage extends KeptPage {
+export interface SharedPage extends ReadPage {
   /** Messages behind this timestamp. */
   readonly askedTs: number;
-  /** When it was asked for: its end was the end at that moment or later. */
-  readonly moment: number;
 }
 
 /** Which end of a source will do. */
@@ -25,6 +26,7 @@ export interface WantedEnd {
 }
 
 interface Kept {
+  readonly key: string;
   readonly page: SharedPage;
   readonly lastTs: number;
   readonly bytes: number;
@@ -45,8 +47,9 @@ interface UnderWay {
 export class SharedPages {
   #maxBytes: number;
   #now: () => number;
-  /** By source; in each, and among them, the one used longest ago first. */
-  #kept = new Map<string, Kept[]>();
+  /** By source; in each, and of all, the oldest first. */
+  #kept = new Map<string, Set<Kept>>();
+  #oldest = new Set<Kept>();
   #bytes = 0;
   #underWay = new Map<string, UnderWay[]>();
   /** Counts what made kept pages wrong. */
@@ -68,16 +71,18 @@ export class SharedPages {
     end: WantedEnd,
     load: (afterTs: number) => Promise<KeptPage>,
   ): Promise<SharedPage> {
-    while (true) {
+    for (let nearestTs = -1;;) {
       const kept = this.#find(key, afterTs, end);
       if (kept !== undefined) return kept;
-      const under = this.#underWay.get(key)?.find((read) =>
-        read.moment >= end.notBefore && read.askedTs <= afterTs
+      const under = this.#underWay.get(key)?.find(({ moment, askedTs }) =>
+        moment >= end.notBefore && askedTs <= afterTs && askedTs > nearestTs
       );
       if (under === undefined) return await this.#start(key, afterTs, load);
       const page = await under.page;
       const fitting = fit(page, lastTsOf(page), afterTs, end);
       if (fitting !== undefined) return fitting;
+      // Where others read further back, their pages do not reach here, one after the other.
+      nearestTs = under.askedTs;
     }
   }
 
@@ -118,36 +123,33 @@ export class SharedPages {
 
   #keep(key: string, page: SharedPage): void {
     const nowMs = this.#now();
-    this.#dropUntil(nowMs - KEEP_MS);
-    const bytes = page.blocks.reduce((sum, { lines }) => sum + lines.length, 0);
-    const kept = this.#kept.get(key) ?? [];
-    kept.push({ page, lastTs: lastTsOf(page), bytes, keptMs: nowMs });
-    this.#kept.delete(key);
-    this.#kept.set(key, kept);
+    const lines = page.blocks.reduce((sum, { lines }) => sum + lines.length, 0);
+    const bytes = lines + PAGE_OVERHEAD_BYTES;
+    const kept: Kept = { key, page, lastTs: lastTsOf(page), bytes, keptMs: nowMs };
+    let sameKey = this.#kept.get(key);
+    if (sameKey === undefined) this.#kept.set(key, sameKey = new Set());
+    sameKey.add(kept);
+    this.#oldest.add(kept);
     this.#bytes += bytes;
-    while (this.#bytes > this.#maxBytes) this.#dropOldest();
-  }
-
-  #dropUntil(ms: number): void {
-    for (const [, [oldest]] of this.#kept) {
-      if (oldest.keptMs >= ms) return;
-      this.#dropOldest();
+    for (const one of this.#oldest) {
+      if (one.keptMs >= nowMs - KEEP_MS && this.#bytes <= this.#maxBytes) break;
+      this.#drop(one);
     }
   }
 
-  /** Drops the oldest page of the source that got its last one longest ago. */
-  #dropOldest(): void {
-    for (const [key, kept] of this.#kept) {
-      this.#bytes -= kept.shift()?.bytes ?? 0;
-      if (kept.length === 0) this.#kept.delete(key);
-      return;
-    }
+  #drop(kept: Kept): void {
+    this.#oldest.delete(kept);
+    this.#bytes -= kept.bytes;
+    const sameKey = this.#kept.get(kept.key);
+    sameKey?.delete(kept);
+    if (sameKey?.size === 0) this.#kept.delete(kept.key);
   }
 
   /** Messages have been deleted: what was read before is no longer true. */
   forget(): void {
     this.#epoch++;
     this.#kept.clear();
+    this.#oldest.clear();
     this.#underWay.clear();
     this.#bytes = 0;
   }

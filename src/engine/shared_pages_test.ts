@@ -73,6 +73,39 @@ Deno.test("shared: pages are kept within a bound of bytes", async () => {
   assert.equal(source.asked.length, 2);
 });
 
+Deno.test("shared: pages of nothing count, too", async () => {
+  const pages = new SharedPages(1200);
+  const source = new Source();
+  source.last = 0;
+  for (const key of ["s", "t", "u", "s"]) await pages.read(key, BASE, ANY_END, source.load);
+  assert.equal(source.asked.length, 4);
+  await pages.read("u", BASE, ANY_END, source.load);
+  assert.equal(source.asked.length, 4);
+});
+
+Deno.test("shared: who is ahead of all others waits for one of their pages only", async () => {
+  const pages = new SharedPages();
+  const source = new Source();
+  const release: (() => void)[] = [];
+  const load = async (afterTs: number) => {
+    await new Promise<void>((resolve) => release.push(resolve));
+    return await source.load(afterTs);
+  };
+  const behind = pages.read("s", BASE, ANY_END, load);
+  const ahead = pages.read("s", BASE + 6, ANY_END, load);
+  const end = { notBefore: nextMoment(), throughTs: 0 };
+  const other = pages.read("s", BASE, end, load);
+  assert.equal(release.length, 2);
+  release[0]();
+  await behind;
+  await goRound();
+  assert.equal(release.length, 3);
+  release[2]();
+  assert.equal((await ahead).blocks[0].firstTs, BASE + 7);
+  release[1]();
+  await other;
+});
+
 Deno.test("shared: an end is the end as of the moment that is wanted", async () => {
   const pages = new SharedPages();
   const source = new Source();

@@ -1,8 +1,5 @@
 // How far somebody is in a channel's messages: a timestamp for each node that accepts some.
 
-import { Buffer } from "node:buffer";
-import { encodeUtf8 } from "../proto/bytes.ts";
-
 /**
  * A place in the messages of several nodes, which have no common order: of each node everything up to
  * its timestamp lies before the place, and nothing behind it. It only moves on.
@@ -27,6 +24,11 @@ export class Vector {
     return min;
   }
 
+  /** The largest of all. */
+  get max(): number {
+    return Math.max(this.floor, ...this.#byNode.values());
+  }
+
   /** Moves the place behind the node's messages up to `ts`, unless it is there already. */
   raise(node: string, ts: number): void {
     if (ts > this.get(node)) this.#byNode.set(node, ts);
@@ -39,5 +41,14 @@ export class Vector {
 
 /** The order of nodes within one timestamp: by the bytes of their names, as stores compare them. */
 export function compareNodes(a: string, b: string): number {
-  return a === b ? 0 : Buffer.compare(encodeUtf8(a), encodeUtf8(b));
+  for (let i = 0; i < a.length && i < b.length; i++) {
+    const [unitOfA, unitOfB] = [a.charCodeAt(i), b.charCodeAt(i)];
+    if (unitOfA !== unitOfB) return rankOf(unitOfA) - rankOf(unitOfB);
+  }
+  return a.length - b.length;
+}
+
+/** In UTF-8 what takes two units of UTF-16, D800 to DFFF, comes behind everything that takes one. */
+function rankOf(unit: number): number {
+  return unit >= 0xd800 && unit < 0xe000 ? unit + 0x10000 : unit;
 }

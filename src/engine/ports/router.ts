@@ -44,7 +44,7 @@ export interface KeptRequest {
   readonly afterTs: number;
   /**
    * `all`: everything that it keeps. `unsettled`: only what it has accepted and its store, which is
-   * everybody's, may not hold yet; all of it in one page.
+   * everybody's, may not hold yet; pages of it, too.
    */
   readonly which: "all" | "unsettled";
   readonly maxMessages: number;
