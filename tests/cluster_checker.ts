@@ -1,8 +1,11 @@
 // Judges the logs of a fault run: what PROTOCOL, "What a subscriber can rely on", promises, and nothing less.
 
 import { checkHistories } from "./cluster_checker_history.ts";
+import { checkSameOrder } from "./cluster_checker_order.ts";
 import { checkPublishers } from "./cluster_checker_publishers.ts";
-import { type Finding, Findings } from "./cluster_findings.ts";
+import { checkResumptions } from "./cluster_checker_resumed.ts";
+import { describe, ms, nameOf } from "./cluster_descriptions.ts";
+import { type Excuse, type Finding, Findings, type MissedBy } from "./cluster_findings.ts";
 import {
   type ClusterLog,
   Outcome,
@@ -10,14 +13,7 @@ import {
   type Receipt,
   type SubscriberLog,
 } from "./cluster_log.ts";
-import { Outages, stopOf } from "./cluster_outages.ts";
-
-/** Why a message may be missing at a subscriber. Each is explained where it is decided, in `#excuseOf`. */
-export type Excuse =
-  | "left before it had to be there"
-  | "its node did not know yet that somebody listens"
-  | "its node was killed before it was passed on"
-  | "the outage was beyond the replay bounds";
+import { firstFrom, Outages, stopOf } from "./cluster_outages.ts";
 
 /** What a checker says. */
 export interface Verdict {
@@ -34,42 +30,27 @@ export function checkCluster(log: ClusterLog): Verdict {
   const outages = new Outages(log.faults, log.publishers, log.bounds);
   const excused = new Map<Excuse, number>();
   checkPublishers(log, findings);
+  const isContinued = new Set(log.subscribers.map(({ resumption }) => resumption?.of));
+  const missed = new Map<number, MissedBy>();
   for (const subscriber of log.subscribers) {
     checkConnection(log, subscriber, findings);
-    new SubscriberCheck(log, outages, subscriber, findings, excused).run();
+    const check = new SubscriberCheck(log, outages, subscriber, findings, excused);
+    check.run();
+    if (isContinued.has(subscriber.id)) missed.set(subscriber.id, check.missed);
   }
+  checkResumptions({ log, outages, missed, findings, excused });
   checkSameOrder(log, findings);
   checkHistories(log, findings);
   const received = log.subscribers.reduce((sum, { receipts }) => sum + receipts.length, 0);
   return { findings: findings.list, received, excused };
 }
 
-/** A message, for a person. */
-export function describe(log: ClusterLog, publisher: PublisherLog, n: number): string {
-  const outcome = publisher.outcomes[n];
-  const became = outcome === Outcome.unknown
-    ? "not answered"
-    : outcome < 0
-    ? "refused"
-    : `PUBLISHED ${outcome} at ${ms(publisher.answeredMs[n])}`;
-  return `p${publisher.id}.${n} on ${log.channels[publisher.channels[n]]}, ` +
-    `sent to ${log.nodes[publisher.node]} at ${ms(publisher.sentMs[n])}, ${became}`;
-}
-
-function ms(value: number): string {
-  return `${Math.round(value)} ms`;
-}
-
-function nameOf(log: ClusterLog, { id, node }: SubscriberLog): string {
-  return `subscriber s${id} on ${log.nodes[node]}`;
-}
-
 /** Nobody is sent away: every subscriber of a run reads all the time. */
 function checkConnection(log: ClusterLog, subscriber: SubscriberLog, findings: Findings): void {
-  const { end, endedMs, node, sinceMs, strays } = subscriber;
+  const { askedMs, end, endedMs, node, sinceMs, strays } = subscriber;
   for (const line of strays) findings.add("stray line", nameOf(log, subscriber), () => line);
   if (end === "open" || end === "closed by the test") return;
-  const beganMs = Math.min(...sinceMs.values());
+  const beganMs = Math.min(askedMs, ...sinceMs.values());
   if (end === "lost" && stopOf(log, node, beganMs, endedMs) !== undefined) return;
   findings.add("disconnect", nameOf(log, subscriber), () => `${end} at ${ms(endedMs)}`);
 }
@@ -89,6 +70,8 @@ class SubscriberCheck {
    */
   #first: Int32Array;
   #last: Int32Array;
+  /** By publisher and number, what is missing rightly. */
+  readonly missed: MissedBy = new Map();
 
   constructor(
     log: ClusterLog,
@@ -150,20 +133,25 @@ class SubscriberCheck {
     const { sinceMs, endedMs } = this.#subscriber;
     const got = this.#got[publisher.id];
     const pairs = publisher.id * this.#log.channels.length;
-    for (let n = 0; n < publisher.length; n++) {
+    const { length, sentMs } = publisher;
+    for (let n = firstFrom(sentMs, length, Math.min(...sinceMs.values())); n < length; n++) {
+      if (sentMs[n] >= endedMs) break;
       if (got?.[n] === 1) continue;
       const channel = publisher.channels[n];
       const since = sinceMs.get(channel);
       if (since === undefined || publisher.outcomes[n] === Outcome.refused) continue;
       const first = this.#first[pairs + channel];
       const last = this.#last[pairs + channel];
-      if (publisher.sentMs[n] <= since || publisher.sentMs[n] >= endedMs) continue;
+      if (sentMs[n] <= since) continue;
       const isBetween = first >= 0 && first < n && n < last;
       // Without an answer nobody knows whether it was taken at all; behind it something was.
       if (publisher.outcomes[n] === Outcome.unknown && !isBetween) continue;
       const excuse = this.#excuseOf(publisher, n, since, first, last);
-      if (excuse !== null) this.#excused.set(excuse, (this.#excused.get(excuse) ?? 0) + 1);
-      else {
+      if (excuse !== null) {
+        this.#excused.set(excuse, (this.#excused.get(excuse) ?? 0) + 1);
+        const missed = this.missed.get(publisher.id) ?? new Map<number, Excuse>();
+        this.missed.set(publisher.id, missed.set(n, excuse));
+      } else {
         const where = nameOf(this.#log, this.#subscriber);
         this.#findings.add("loss", where, () => describe(this.#log, publisher, n));
       }
@@ -185,14 +173,14 @@ class SubscriberCheck {
     const takenMs = Number.isFinite(publisher.answeredMs[n]) ? publisher.answeredMs[n] : sentMs;
     const arrivedMs = this.#outages.arrivedBy(from, to, takenMs);
 
-    // What lies in front of the first that came: the publisher's node may not have heard of the subscription,
-    // if there was no link from when SUBSCRIBED was read (it does not wait for a node that is out of reach),
-    // or if that node has been started anew and knew nobody. Once one message came, it knew.
-    if (first < 0 || n < first) {
-      const isUnheard = this.#outages.linkedFrom(from, to, since) > sentMs;
-      if (from !== to && (isUnheard || this.#outages.isFresh(from, sentMs))) {
-        return "its node did not know yet that somebody listens";
-      }
+    // The publisher's node may not have heard of the subscription, if there was no link when SUBSCRIBED was
+    // read: it does not wait for a node that is out of reach, or does not answer within a second because much
+    // is on its way. What that node had heard before, of one who left and one who came, may still come to it.
+    const isUnheard = this.#outages.heardFrom(from, to, since) > sentMs;
+    // Nor has one that has been started anew. Once one message came, it knew.
+    const isFresh = (first < 0 || n < first) && this.#outages.isFresh(from, sentMs);
+    if (from !== to && (isUnheard || isFresh)) {
+      return "its node did not know yet that somebody listens";
     }
     // What lies behind the last that came was on its way. A message behind it would have come behind it.
     if (last < 0 || n > last) {
@@ -209,43 +197,5 @@ class SubscriberCheck {
       return "the outage was beyond the replay bounds";
     }
     return null;
-  }
-}
-
-/** PROTOCOL, "What a subscriber can rely on", 2: subscribers of one channel on one node see one order. */
-function checkSameOrder(log: ClusterLog, findings: Findings): void {
-  const offsets: number[] = [];
-  let total = 0;
-  for (const { length } of log.publishers) {
-    offsets.push(total);
-    total += length;
-  }
-  const isKnown = ({ publisher, n }: Receipt) =>
-    publisher < offsets.length && n < log.publishers[publisher].length;
-  const positions = new Int32Array(total);
-  for (const [i, one] of log.subscribers.entries()) {
-    const others = log.subscribers.slice(i + 1).filter(({ node, receipts: { length } }) =>
-      node === one.node && length > 0
-    );
-    if (others.length === 0) continue;
-    positions.fill(-1);
-    let at = 0;
-    for (const receipt of one.receipts) {
-      if (isKnown(receipt)) positions[offsets[receipt.publisher] + receipt.n] = at++;
-    }
-    for (const other of others) {
-      const latest = new Int32Array(log.channels.length).fill(-1);
-      for (const receipt of other.receipts) {
-        if (!isKnown(receipt)) continue;
-        const { channel, publisher, n } = receipt;
-        const position = positions[offsets[publisher] + n];
-        if (position < 0) continue;
-        if (position < latest[channel]) {
-          const where = `${nameOf(log, one)} and s${other.id}`;
-          findings.add("different order", where, () => describe(log, log.publishers[publisher], n));
-        }
-        latest[channel] = position;
-      }
-    }
   }
 }

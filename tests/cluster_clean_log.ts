@@ -19,6 +19,7 @@ export const BOUNDS: Bounds = {
   messageBytes: 100,
   forwardMs: 1000,
   drainMs: 3000,
+  skewMs: 500,
 };
 
 /** How a log is made up. */

@@ -72,3 +72,16 @@ export function findingLines(findings: readonly Finding[]): string[] {
     ...details.map((detail) => `    ${detail}`),
   ]);
 }
+
+/** Why a message may be missing at a subscriber. Each is explained where it is decided, by who finds it. */
+export type Excuse =
+  | "left before it had to be there"
+  | "its node did not know yet that somebody listens"
+  | "its node was killed before it was passed on"
+  | "the outage was beyond the replay bounds"
+  /** Where it came back by `sub <channel> <timestamp>`. */
+  | "its history was said to be PARTIAL"
+  | "it was older than what is reached back for";
+
+/** Messages that are missing rightly, of one subscriber: by publisher and number, why. */
+export type MissedBy = Map<number, Map<number, Excuse>>;

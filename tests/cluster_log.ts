@@ -114,9 +114,23 @@ export class Receipts {
 /** Why a subscriber's connection ended. */
 export type SubscriberEnd = "open" | "closed by the test" | "slow-consumer" | "lost";
 
+/** How a subscriber that had been there before went on: by `sub <channel> <timestamp>`. */
+export interface Resumption {
+  /** Its connection before: the index in {@link ClusterLog.subscribers}. */
+  readonly of: number;
+  /** By channel, what it gave; a channel of which nothing had ever come was subscribed without. */
+  readonly afterTs: ReadonlyMap<number, number>;
+  /** Channels whose answer was PARTIAL. */
+  readonly partial: Set<number>;
+}
+
 /** One connection of a subscriber, from its SUBSCRIBED lines to its end. */
 export class SubscriberLog {
   receipts: Receipts = new Receipts();
+  /** Null for one that comes for the first time. */
+  resumption: Resumption | null = null;
+  /** When it connected and asked. */
+  askedMs = Infinity;
   /** When SUBSCRIBED was read, by channel; a channel that is not here was not subscribed. */
   readonly sinceMs: Map<number, number> = new Map<number, number>();
   endedMs = Infinity;
@@ -173,8 +187,10 @@ export interface Bounds {
   readonly messageBytes: number;
   /** How long a message may take from its publisher to a subscriber where nothing is broken. */
   readonly forwardMs: number;
-  /** How long, after links are up again, what was kept may take to arrive. */
+  /** How long, after links are up again, what was kept may take to arrive; and history to be read. */
   readonly drainMs: number;
+  /** `s2s_max_skew`. */
+  readonly skewMs: number;
 }
 
 /** Everything that a checker looks at. */

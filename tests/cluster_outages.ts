@@ -91,10 +91,28 @@ export class Outages {
     return found;
   }
 
+  /** Whether they could not talk at some moment of that time, or had not caught up since. */
+  isBroken(a: number, b: number, { fromMs, toMs }: Interval): boolean {
+    const { drainMs } = this.#bounds;
+    return this.between(a, b).some((outage) =>
+      outage.fromMs <= toMs && outage.toMs + drainMs >= fromMs
+    );
+  }
+
   /** The first time from then on at which they could talk. */
   linkedFrom(a: number, b: number, ms: number): number {
     const outage = this.between(a, b).find(({ fromMs, toMs }) => fromMs <= ms && ms < toMs);
     return outage?.toMs ?? ms;
+  }
+
+  /** When the one has certainly heard what the other had told it then; that moment itself without a break. */
+  heardFrom(a: number, b: number, ms: number): number {
+    let at = ms;
+    for (const { fromMs, toMs } of this.between(a, b)) {
+      const end = toMs + this.#bounds.drainMs;
+      if (fromMs <= at && at < end) at = end;
+    }
+    return at;
   }
 
   /**
@@ -109,6 +127,14 @@ export class Outages {
       if (end > at && fromMs < at + forwardMs) at = end;
     }
     return at + forwardMs;
+  }
+
+  /** Whether the node ran from then on until then, without an end in between. */
+  isSameLife(node: number, fromMs: number, toMs: number): boolean {
+    return !this.#faults.some(({ what, nodes: [stopped], fromMs: stoppedMs, untilMs }) =>
+      (what === "kill" || what === "restart") && stopped === node && stoppedMs <= toMs &&
+      untilMs >= fromMs
+    );
   }
 
   /** Whether the node had just been started, and had not yet been seen linked to the other. */
@@ -159,7 +185,7 @@ export class Outages {
 }
 
 /** Index of the first of these rising times that is not before `ms`. */
-function firstFrom(times: Float64Array, length: number, ms: number): number {
+export function firstFrom(times: Float64Array, length: number, ms: number): number {
   let low = 0;
   let high = length;
   while (low < high) {

@@ -29,7 +29,8 @@ if (values.help || !areGood) {
   console.error(USAGE);
   Deno.exit(values.help ? 0 : 2);
 }
-const wants = (name: "interest" | "growth") => positionals.length === 0 || positionals.includes(name);
+const wants = (name: "interest" | "growth") =>
+  positionals.length === 0 || positionals.includes(name);
 if (wants("interest")) {
   await measureInterest(channels, 10 * channels);
   await measureInterest(channels, channels / 10);
