@@ -1,6 +1,8 @@
 // The clients' door: listens, accepts, counts, and closes in order.
 
+import { Acceptor, type Listener } from "../core/acceptor.ts";
 import type { AddressList } from "../core/address_list.ts";
+import { closeQuietly } from "../core/close_quietly.ts";
 import { canonicalAddress } from "../core/ip_address.ts";
 import { LogRate } from "../core/log_rate.ts";
 import type { Logger } from "../core/logger.ts";
@@ -10,7 +12,6 @@ import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
 import type { Engine } from "../engine/engine.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
-import { Acceptor } from "../core/acceptor.ts";
 import { Arrivals } from "./arrivals.ts";
 import { commands } from "./commands/table.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
@@ -18,9 +19,7 @@ import { APP_GONE, leaveSlowly, SHUTTING_DOWN } from "./farewell.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
 import { ReadBudget } from "./pace.ts";
 import { readProxyHeader } from "./proxied.ts";
-import { closeQuietly } from "../core/close_quietly.ts";
-import type { Listener } from "../core/acceptor.ts";
-import { type Socket } from "./socket.ts";
+import type { Socket } from "./socket.ts";
 import { FILES_OVER_TLS, type TlsTerminator, type TlsWay } from "./tls_terminator.ts";
 
 /** Settings of a {@link Server}. */
