@@ -9,16 +9,19 @@ import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
 import { processUsage } from "./core/process_usage.ts";
 import { somaxconn } from "./core/somaxconn.ts";
+import { systemView, traceView } from "./core/system.ts";
 import { setIoPoll, Turn } from "./core/turn.ts";
 import { VERSION } from "./core/version.ts";
 import { Doors, listenError, trustedProxies } from "./doors.ts";
 import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
+import { topChannels } from "./engine/top_channels.ts";
 import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { ERROR_CODES } from "./proto/error_codes.ts";
 import { viewOfSelf } from "./s2s/node_view.ts";
+import { topConnections } from "./serv/connection_view.ts";
 import { Server } from "./serv/server.ts";
 import {
   authLimits,
@@ -168,6 +171,18 @@ export class Pushd {
         if (cluster?.isDirectoryUp === false) failing.push("etc");
         if (cluster?.isShort === true) failing.push("s2s");
         return { ready, failing };
+      },
+      sys: () =>
+        systemView({
+          eventLoopLagMs: this.server.wheel.lateMs,
+          clientFiles: this.server.files,
+          fileLimit: this.files.limit,
+        }),
+      trace: () => traceView(),
+      lists: {
+        channels: (limit, prefix) => topChannels(this.server.engine.channels(), limit, prefix),
+        connections: (limit, order) => topConnections(this.server.connections, limit, order),
+        closed: (limit) => this.server.closed.last(limit),
       },
       nodes: () => ({
         node: this.node,

@@ -57,10 +57,21 @@ export interface ConnectionHost {
   /** The connection is cut off, because it does not read fast enough. */
   onCutOff(connection: Connection, explanation: string): void;
   /** The connection has ended. */
-  onClosed(connection: Connection, reason: CloseReason): void;
+  onClosed(connection: Connection, reason: CloseReason, left: LeftBehind): void;
 }
 
 type State = "open" | "finishing" | "lingering" | "closed";
+
+/** What a connection had in the moment of its end. */
+export interface LeftBehind {
+  /** Number of those that it followed. */
+  readonly channels: number;
+  /** Bytes that waited to be written. */
+  readonly pending: number;
+}
+
+/** Connections are numbered from the start of the process on. */
+let lastId = 0;
 
 /** Serves one client, from accept to close. */
 export class Connection
@@ -71,7 +82,10 @@ export class Connection
   slot = -1;
   dueMs = 0;
 
+  readonly id: number = ++lastId;
   readonly session: Session;
+  /** Bytes that came from the client. */
+  bytesIn = 0;
   readonly connectedAtMs: number = performance.now();
   readonly writer: Writer;
   readonly held: HeldReplies = new HeldReplies(this);
@@ -94,6 +108,7 @@ export class Connection
   #cutAtMs = 0;
   /** What it is closed with as soon as everything that was read has been answered. */
   #farewell: Farewell | null = null;
+  #left: LeftBehind = { channels: 0, pending: 0 };
 
   constructor(
     host: ConnectionHost,
@@ -134,6 +149,11 @@ export class Connection
     return this.#state === "closed";
   }
 
+  /** When the client sent something last, monotonic ms. */
+  get lastReadMs(): number {
+    return this.#lastReadMs;
+  }
+
   // ---- reading -----------------------------------------------------------------------------
 
   /** Reads and serves until the connection ends. Throws for a bug only. */
@@ -163,6 +183,7 @@ export class Connection
       this.#lastReadMs = turn.nowMs;
       this.#noted = false;
       this.#host.counters.bytesIn += count;
+      this.bytesIn += count;
       this.#isServing = true;
       size = count === buffer.length
         ? Math.min(buffer.length * READ_GROWTH, this.#maxReadBytes())
@@ -396,7 +417,7 @@ export class Connection
     this.#requests.halt();
     // What was published before this moment is still delivered.
     this.engine.closeBatches(this.session);
-    this.engine.closeSession(this.session);
+    this.#endSession();
     this.writer.end();
     this.wake();
   }
@@ -450,14 +471,20 @@ export class Connection
   close(reason: CloseReason): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
-    this.engine.closeSession(this.session);
+    this.#endSession();
     this.held.clear();
     this.#requests.clear();
     this.#host.wheel.cancel(this);
     this.writer.close();
     this.wake();
     closeQuietly(this.#conn);
-    this.#host.onClosed(this, reason);
+    this.#host.onClosed(this, reason, this.#left);
+  }
+
+  #endSession(): void {
+    if (this.session.closed) return;
+    this.#left = { channels: this.session.subscriptions.size, pending: this.writer.pending };
+    this.engine.closeSession(this.session);
   }
 
   // ---- deadlines (called by the timing wheel) ----------------------------------------------

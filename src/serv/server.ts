@@ -14,7 +14,8 @@ import type { Engine } from "../engine/engine.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { Arrivals } from "./arrivals.ts";
 import { commands } from "./commands/table.ts";
-import { Connection, type ConnectionHost } from "./connection.ts";
+import { Connection, type ConnectionHost, type LeftBehind } from "./connection.ts";
+import { ClosedConnections } from "./connection_view.ts";
 import { APP_GONE, leaveSlowly, SHUTTING_DOWN } from "./farewell.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
 import { ReadBudget } from "./pace.ts";
@@ -56,6 +57,8 @@ export class Server implements ConnectionHost {
   readonly logger: Logger;
   readonly budget: ReadBudget = new ReadBudget();
   readonly connections: Set<Connection> = new Set();
+  /** The last connections that ended, those that were refused with a line included. */
+  readonly closed: ClosedConnections = new ClosedConnections();
   /**
    * Where it is set, the doors expect a PROXY header, and that from these addresses only; may be set
    * anew while it serves.
@@ -235,7 +238,8 @@ export class Server implements ConnectionHost {
     this.logger.warn("slow consumer cut off", { explanation, address, ...further });
   }
 
-  onClosed(connection: Connection, reason: CloseReason): void {
+  onClosed(connection: Connection, reason: CloseReason, left: LeftBehind): void {
+    this.closed.add(connection, reason, left);
     this.counters.disconnects[reason]++;
     this.counters.bytesOutClosed += connection.writer.written;
     if (!this.connections.delete(connection)) {
@@ -244,11 +248,16 @@ export class Server implements ConnectionHost {
     }
     this.#files -= connection.files;
     const { address } = connection.session;
-    const left = (this.#perAddress.get(address) ?? 1) - 1;
-    if (left === 0) this.#perAddress.delete(address);
-    else this.#perAddress.set(address, left);
+    const others = (this.#perAddress.get(address) ?? 1) - 1;
+    if (others === 0) this.#perAddress.delete(address);
+    else this.#perAddress.set(address, others);
     for (const acceptor of this.#acceptors) acceptor.roomAgain();
     this.#onIdle?.();
+  }
+
+  /** Files that clients hold. */
+  get files(): number {
+    return this.#files;
   }
 
   /** Bytes that clients took. */

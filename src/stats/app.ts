@@ -8,6 +8,7 @@ import { isHostAllowed } from "../core/host_check.ts";
 import { getLogger } from "../core/logger.ts";
 import { jsonAnswer, jsonError } from "./answers.ts";
 import { type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
+import { countOf, queryError, QueryFault, textOf, wordOf } from "./query.ts";
 
 /** The counters of `/s/stat`. Further ones may be added by whoever counts them. */
 export interface StatCounters {
@@ -54,6 +55,11 @@ export interface StatsDeps {
   readiness(): Readiness;
   /** The answer of `/s/nodes`; where it is left out, there is no such path. */
   nodes?(): unknown;
+  /** The answers of `/s/sys` and `/s/trace`; where one is left out, there is no such path. */
+  sys?(): unknown;
+  trace?(): unknown;
+  /** What lists of channels and connections are made of; where it is left out, there are none. */
+  lists?: StatLists;
   /** `stats_token`; empty for none. */
   token(): string;
   /** The host this door listens on; empty for every interface. */
@@ -62,6 +68,25 @@ export interface StatsDeps {
   allowedHosts(): readonly string[];
 }
 
+/** Orders of `/s/conns`. */
+export const CONNECTION_ORDERS = ["pending", "out", "in"] as const;
+
+/** Lists that may be long: a few of many, picked over many turns where they are very many. */
+export interface StatLists {
+  channels(limit: number, prefix: string): Promise<readonly unknown[]>;
+  connections(
+    limit: number,
+    order: typeof CONNECTION_ORDERS[number],
+  ): Promise<readonly unknown[]>;
+  closed(limit: number): readonly unknown[];
+}
+
+/** Items of a list, unless told otherwise, and at most. */
+const LIST_ITEMS = 100;
+const MAX_LIST_ITEMS = 10_000;
+const MAX_CLOSED_ITEMS = 1000;
+const MAX_PREFIX = 255;
+
 /** Paths that need no token: what load balancers ask, and nothing of it is worth hiding. */
 const OPEN_PATHS = ["/healthz", "/readyz"];
 
@@ -69,6 +94,11 @@ const INDEX = `pushd stats
 
 GET /s/ping    {"status":"ok"}
 GET /s/stat    counters, version and configuration
+GET /s/sys     memory, processor time, event loop, open files, versions
+GET /s/trace   what the process is doing
+GET /s/channels?limit=N&prefix=P       channels, those with the most subscribers first
+GET /s/conns?limit=N&sort=pending|out|in   connections, those with the most first
+GET /s/closed?limit=N                  the last connections that ended
 GET /s/nodes   the nodes of the cluster, and how the links to them are
 GET /metrics   counters for Prometheus, as its text or as OpenMetrics
 GET /healthz   200 while the event loop turns
@@ -105,7 +135,10 @@ export function createStatsApp(deps: StatsDeps): Hono {
       conf: deps.conf(),
     });
   });
-  const { metrics, nodes } = deps;
+  const { metrics, nodes, sys, trace, lists } = deps;
+  if (sys !== undefined) answerGet(app, "/s/sys", () => jsonAnswer(sys()));
+  if (trace !== undefined) answerGet(app, "/s/trace", () => jsonAnswer(trace()));
+  if (lists !== undefined) answerLists(app, lists);
   if (nodes !== undefined) answerGet(app, "/s/nodes", () => jsonAnswer(nodes()));
   if (metrics !== undefined) answerGet(app, "/metrics", (c) => answerMetrics(c, metrics()));
 
@@ -113,11 +146,27 @@ export function createStatsApp(deps: StatsDeps): Hono {
     jsonError(404, "not-found", `there is no ${c.req.path} here; GET / lists all`)
   );
   app.onError((error, c) => {
+    if (error instanceof QueryFault) return queryError(error);
     // The path alone: a query string can hold anything.
     log.error("a request for statistics failed", { path: c.req.path, error });
     return jsonError(500, "internal-error", "the answer could not be made; the log says why");
   });
   return app;
+}
+
+function answerLists(app: Hono, lists: StatLists): void {
+  answerGet(app, "/s/channels", async (c) => {
+    const limit = countOf(c, "limit", LIST_ITEMS, MAX_LIST_ITEMS);
+    return jsonAnswer(await lists.channels(limit, textOf(c, "prefix", MAX_PREFIX)));
+  });
+  answerGet(app, "/s/conns", async (c) => {
+    const limit = countOf(c, "limit", LIST_ITEMS, MAX_LIST_ITEMS);
+    const order = wordOf(c, "sort", "pending", CONNECTION_ORDERS);
+    return jsonAnswer(await lists.connections(limit, order));
+  });
+  answerGet(app, "/s/closed", (c) => {
+    return jsonAnswer(lists.closed(countOf(c, "limit", LIST_ITEMS, MAX_CLOSED_ITEMS)));
+  });
 }
 
 /** Routes GET, and with it HEAD; OPTIONS lists the methods; any other method is refused. */

@@ -1,0 +1,124 @@
+// The lists of the stats door: channels, connections, those that ended, and what the process is doing.
+
+import assert from "node:assert/strict";
+import { Client, errorLine, type Pushd, startPushd } from "./harness.ts";
+
+async function listOf<T>(pushd: Pushd, path: string): Promise<T[]> {
+  const response = await pushd.get(path);
+  assert.equal(response.status, 200, path);
+  return await response.json();
+}
+
+Deno.test("/s/channels: those with the most subscribers first, by prefix, and no more than asked for", async () => {
+  await using pushd = await startPushd();
+  using first = await Client.connect(pushd.port);
+  using second = await Client.connect(pushd.port);
+  await first.ask("sub room:1", "SUBSCRIBED room:1");
+  await first.ask("sub room:2", "SUBSCRIBED room:2");
+  await second.ask("sub room:2", "SUBSCRIBED room:2");
+  const [, ts] = await second.ask("pub <b>chat</b> x", /^PUBLISHED (\d{16})$/);
+  const kept = { channel: "<b>chat</b>", app: "default", subscribers: 0, published: 1 };
+  assert.deepEqual(await listOf(pushd, "/s/channels"), [
+    { channel: "room:2", app: "default", subscribers: 2, published: 0, last_ts: 0 },
+    { channel: "room:1", app: "default", subscribers: 1, published: 0, last_ts: 0 },
+    { ...kept, last_ts: Number(ts) },
+  ]);
+  const named = await listOf<{ channel: string }>(pushd, "/s/channels?prefix=room:&limit=1");
+  assert.deepEqual(named.map(({ channel }) => channel), ["room:2"]);
+  assert.deepEqual(await listOf(pushd, "/s/channels?prefix=none"), []);
+});
+
+Deno.test("/s/conns and /s/closed: who is there, and how who was there has ended", async () => {
+  await using pushd = await startPushd({
+    config: { auth: "on", apps: [{ id: "chat", secret: "s" }] },
+  });
+  interface Conn {
+    id: number;
+    [key: string]: unknown;
+  }
+  {
+    using server = await Client.connect(pushd.port);
+    await server.ask("auth_server chat s", "AUTHENTICATED chat");
+    const [, token] = await server.ask("gettoken bob", /^TOKEN bob (\S+)$/);
+    using bob = await Client.connect(pushd.port);
+    await bob.ask(`auth bob ${token}`, "AUTHENTICATED bob");
+    await bob.ask("sub c", "SUBSCRIBED c");
+    const [most] = await listOf<Conn>(pushd, "/s/conns?sort=in&limit=1");
+    const { id, bytes_in, bytes_out, connected_s, idle_s, ...rest } = most;
+    assert.ok(Number(bytes_in) > 50 && Number(bytes_out) > 20);
+    assert.ok(Number(connected_s) >= Number(idle_s));
+    assert.deepEqual(rest, {
+      address: "127.0.0.1",
+      user: "bob",
+      app: "chat",
+      channels: 1,
+      pending: 0,
+    });
+    assert.equal((await listOf(pushd, "/s/conns")).length, 2);
+    await bob.ask("quit", "BYE");
+    await bob.eof();
+    await pushd.untilStat("connections", 1);
+    const [ended] = await listOf<Conn>(pushd, "/s/closed");
+    assert.equal(ended.id, id);
+    assert.deepEqual(
+      [ended.user, ended.app, ended.channels, ended.reason, ended.address],
+      ["bob", "chat", 1, "quit", "127.0.0.1"],
+    );
+    assert.ok(Math.abs(Date.parse(String(ended.closed_at)) - Date.now()) < 60_000);
+  }
+  await pushd.untilStat("connections", 0);
+  using stranger = await Client.connect(pushd.port);
+  await stranger.ask("sub c", errorLine("need-auth"));
+  const ended = await listOf<Conn>(pushd, "/s/closed");
+  assert.deepEqual(ended.map(({ reason }) => reason), ["client", "quit"]);
+  assert.equal((await listOf(pushd, "/s/closed?limit=1")).length, 1);
+});
+
+Deno.test("/s/closed remembers the last thousand", async () => {
+  await using pushd = await startPushd();
+  for (let i = 0; i < 1020; i += 20) {
+    const clients = await Promise.all(Array.from({ length: 20 }, () => Client.connect(pushd.port)));
+    await Promise.all(clients.map((client) => client.ask("ping", "PONG")));
+    for (const client of clients) client.close();
+  }
+  await pushd.untilStat("connections", 0);
+  const ended = await listOf<{ id: number }>(pushd, "/s/closed?limit=1000");
+  assert.equal(ended.length, 1000);
+  assert.equal(new Set(ended.map(({ id }) => id)).size, 1000);
+  assert.ok(Math.min(...ended.map(({ id }) => id)) >= 20);
+});
+
+Deno.test("/s/sys and /s/trace: what the process uses, and what it is doing", async () => {
+  await using pushd = await startPushd();
+  using _ = await Client.connect(pushd.port);
+  await pushd.untilStat("connections", 1);
+  const sys = await (await pushd.get("/s/sys")).json();
+  assert.ok(sys.memory.resident_bytes > 1e7 && sys.rusage.user_s > 0, JSON.stringify(sys));
+  assert.deepEqual([sys.pid, sys.files.clients], [pushd.pid, 1]);
+  assert.equal(sys.versions.deno, Deno.version.deno);
+  const trace = await (await pushd.get("/s/trace")).json();
+  const names = trace.tasks.map(({ name }: { name: string }) => name);
+  assert.ok(names.includes("serv.accept") && names.includes("serv.connection"), `${names}`);
+});
+
+Deno.test("a parameter that cannot be is refused, and named", async () => {
+  await using pushd = await startPushd();
+  const cases = [
+    "/s/channels?limit=0",
+    "/s/channels?limit=x",
+    "/s/channels?limit=10001",
+    "/s/channels?limit=1e3",
+    `/s/channels?prefix=${"x".repeat(256)}`,
+    "/s/conns?sort=name",
+    "/s/conns?limit=-1",
+    "/s/closed?limit=1001",
+    "/s/closed?limit=",
+  ];
+  for (const path of cases) {
+    const response = await pushd.get(path);
+    const { error } = await response.json();
+    assert.deepEqual([response.status, error.code], [400, "bad-argument"], path);
+    const name = /\?(\w+)/.exec(path)?.[1];
+    assert.match(error.message, new RegExp(`^${name}: write `));
+  }
+});
