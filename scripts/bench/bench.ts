@@ -1,9 +1,9 @@
 // A benchmark under way: the runs of each row on the servers that are up, and what went wrong in them.
 
-import { faultsOf, type Loadgen, type Protocol, type Run, type RunOptions } from "./loadgen.ts";
-import { medianLatencies, reportRow } from "./report.ts";
-import type { LatencyReport, RowReport } from "./report.ts";
-import { type Row, rowTitle } from "./rows.ts";
+import type { Endpoint, Loadgen, Protocol, Run, RunOptions } from "./loadgen.ts";
+import { faultsOf } from "./loadgen.ts";
+import { type LatencyReport, reportLatency, reportRow, type RowReport } from "./report.ts";
+import { type Row, rowTitle, unlinked } from "./rows.ts";
 import type { Server } from "./servers.ts";
 import { inTurns, leastDisturbed } from "./turns.ts";
 
@@ -19,6 +19,12 @@ export interface Settings {
 /** The best of so many is the ceiling: what disturbs a run can only make it slower. */
 const CEILING_RUNS = 3;
 
+/** A row on a server: what is measured in turns with others. */
+interface Contender {
+  server: Server;
+  row: Row;
+}
+
 export class Bench {
   readonly faults: string[] = [];
 
@@ -26,39 +32,51 @@ export class Bench {
     readonly settings: Settings,
     readonly loadgen: Loadgen,
     readonly servers: readonly Server[],
+    /** For rows across a link. */
+    readonly pairs: readonly Server[] = [],
   ) {}
 
   async throughput(row: Row): Promise<RowReport> {
-    const runs = await this.#rounds(row);
+    const contenders = this.#contenders(row);
+    const runs = await this.#rounds(contenders);
     const measured = [];
-    for (const { protocol } of this.servers) {
+    for (const contender of contenders) {
+      const { protocol } = contender.server;
       const ceiling = await this.#ceiling(protocol, row);
-      measured.push({ protocol, runs: runs.get(protocol) ?? [], ceiling });
+      measured.push({ protocol, runs: runs.get(contender) ?? [], ceiling });
     }
     return reportRow(row, measured);
   }
 
+  /** A row across a link is measured without it, too, in the same rounds. */
   async latency(row: Row, deliveriesPerSecond: number): Promise<LatencyReport> {
-    const report: LatencyReport = { row, deliveries_per_s: deliveriesPerSecond, servers: {} };
-    for (const [protocol, runs] of await this.#rounds(row, deliveriesPerSecond / row.subscribers)) {
-      report.servers[protocol] = {
-        latency_us: medianLatencies(runs.flatMap((run) => run.latency_us ?? [])),
-        send_delay_us: medianLatencies(runs.flatMap((run) => run.send_delay_us ?? [])),
-        runs,
-      };
-    }
-    return report;
+    const contenders = this.#contenders(row);
+    const alone = row.linked ? this.#contenders(unlinked(row)) : [];
+    const rate = deliveriesPerSecond / row.subscribers;
+    const runs = await this.#rounds([...contenders, ...alone], rate);
+    const measured = contenders.map((contender) => {
+      const { protocol } = contender.server;
+      const other = alone.find(({ server }) => server.protocol === protocol);
+      const unlinkedRuns = other === undefined ? undefined : runs.get(other);
+      return { protocol, runs: runs.get(contender) ?? [], unlinkedRuns };
+    });
+    return reportLatency(row, deliveriesPerSecond, measured);
   }
 
-  async #rounds(row: Row, rate?: number): Promise<Map<Protocol, Run[]>> {
+  #contenders(row: Row): Contender[] {
+    return (row.linked ? this.pairs : this.servers).map((server) => ({ server, row }));
+  }
+
+  async #rounds(contenders: readonly Contender[], rate?: number): Promise<Map<Contender, Run[]>> {
     const { rounds, seconds, warmupSeconds } = this.settings;
-    const runs = await inTurns(this.servers, rounds, (contender, round) => {
-      const { protocol, version, port, process: { pid } } = contender;
+    return await inTurns(contenders, rounds, ({ server, row }, round) => {
+      const { protocol, version, subscribersAt: far } = server;
       progress(`${rowTitle(row)}: round ${round}, ${protocol}`);
-      const server = { port, pid };
-      return this.#run({ protocol, row, seconds, warmupSeconds, rate, server }, version);
+      const subscribersAt = far === undefined ? undefined : endpointOf(far);
+      const endpoint = { ...endpointOf(server), subscribersAt };
+      const options = { protocol, row, seconds, warmupSeconds, rate, server: endpoint };
+      return this.#run(options, version);
     });
-    return new Map([...runs].map(([{ protocol }, list]) => [protocol, list]));
   }
 
   async #ceiling(protocol: Protocol, row: Row): Promise<number> {
@@ -79,6 +97,10 @@ export class Bench {
       return run;
     });
   }
+}
+
+function endpointOf({ port, process: { pid } }: Pick<Server, "port" | "process">): Endpoint {
+  return { port, pid };
 }
 
 /** Shows what is being done where a person is looking; "" takes it away again. */

@@ -1,14 +1,11 @@
 // The run itself: publishers and subscribers on non-blocking sockets, one thread, one epoll.
 #define _GNU_SOURCE
 #include "drive.h"
+#include "dial.h"
 #include "frame.h"
 #include "processor_time.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -67,27 +64,6 @@ static void note_problem(const char *bytes, size_t size) {
 
 // ---- connecting
 
-static int dial(const char *hello, const char *confirmed) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-  if (inet_pton(AF_INET, options.host, &address.sin_addr) != 1) die("'%s' is not an IPv4 address", options.host);
-  if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
-    die("cannot connect to %s:%d: %s", options.host, options.port, strerror(errno));
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  struct timeval patience = {.tv_sec = 10};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  if (send(fd, hello, strlen(hello), MSG_NOSIGNAL) != (ssize_t)strlen(hello)) die("cannot greet: %s", strerror(errno));
-  char got[4096];
-  size_t size = 0;
-  while (memmem(got, size, confirmed, strlen(confirmed)) == NULL) { // NATS tells about itself first
-    ssize_t n = recv(fd, got + size, sizeof got - size, 0);
-    if (n <= 0) die("no '%.*s' from the server but '%.*s'", (int)strcspn(confirmed, "\r"), confirmed, (int)size, got);
-    size += (size_t)n;
-  }
-  fcntl(fd, F_SETFL, O_NONBLOCK);
-  return fd;
-}
-
 static void watch(int fd, uint32_t what, int index) {
   struct epoll_event event = {.events = what, .data.u32 = (uint32_t)index};
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) die("epoll: %s", strerror(errno));
@@ -103,9 +79,12 @@ static void connect_all(void) {
     s->kept = malloc((size_t)s->shape->size + 4096);
     track_open(&s->track, plan.publishers);
     handshake(&plan, s->channel, hello, confirmed, sizeof hello);
-    s->fd = dial(hello, confirmed);
+    s->fd = dial(options.host, options.subscribers_port, hello, confirmed);
     watch(s->fd, EPOLLIN, i);
   }
+  // The only one of the three that confirms a subscription before the other server knows of it.
+  if (plan.linked && plan.protocol == NATS)
+    await_nats_route(options.host, options.port, options.subscribers_port, options.stall);
   handshake(&plan, -1, hello, confirmed, sizeof hello);
   for (int i = 0; i < plan.publishers; i++) {
     struct publisher *p = &publishers[i];
@@ -115,7 +94,7 @@ static void connect_all(void) {
       put_frame(p->chunk + (size_t)f * request.size, &plan, &request);
       put_digits(p->chunk + (size_t)f * request.size + request.payload_at + PUBLISHER_AT, (uint32_t)i);
     }
-    p->fd = dial(hello, confirmed);
+    p->fd = dial(options.host, options.port, hello, confirmed);
     watch(p->fd, EPOLLIN | EPOLLOUT | EPOLLET, subscriber_count + i);
   }
 }
@@ -335,8 +314,14 @@ static int is_drained(void) {
 // ---- the run
 
 static struct moment this_moment(void) {
-  return (struct moment){now_ns(), outcome->tally.delivered, total_published, processor_seconds(0),
-                         options.server_pid > 0 ? processor_seconds(options.server_pid) : 0, machine_seconds()};
+  return (struct moment){.at_ns = now_ns(),
+                         .delivered = outcome->tally.delivered,
+                         .published = total_published,
+                         .own_cpu = processor_seconds(0),
+                         .server_cpu = options.server_pid > 0 ? processor_seconds(options.server_pid) : 0,
+                         .subscribers_cpu =
+                             options.subscribers_pid > 0 ? processor_seconds(options.subscribers_pid) : 0,
+                         .machine_cpu = machine_seconds()};
 }
 
 // How long to sleep for events. Timed runs spin through the last tenth of a millisecond: a sleep ends late.

@@ -7,8 +7,8 @@
 
 struct options {
   const char *host;
-  int port;
-  int server_pid; // 0: its processor time is not looked at
+  int port, subscribers_port;      // one server, or two that are linked
+  int server_pid, subscribers_pid; // 0: its processor time is not looked at
   double seconds, warmup;
   double rate;       // messages per second; 0: as fast as the window allows
   double stall;      // seconds without any progress after which what is missing counts as lost
@@ -20,7 +20,7 @@ struct options {
 struct moment {
   int64_t at_ns;
   uint64_t delivered, published;
-  double own_cpu, server_cpu, machine_cpu; // seconds of processor time
+  double own_cpu, server_cpu, subscribers_cpu, machine_cpu; // seconds of processor time
 };
 
 struct outcome {

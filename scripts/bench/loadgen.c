@@ -65,10 +65,12 @@ static int report(const struct outcome *o) {
   printf("{\"published\":%lu,\"deliveries\":%lu,\"seconds\":%.3f", o->published, o->tally.delivered, seconds);
   printf(",\"publishes_per_s\":%.0f,\"deliveries_per_s\":%.0f", (double)(to->published - from->published) / seconds,
          (double)(to->delivered - from->delivered) / seconds);
-  double own = to->own_cpu - from->own_cpu, server = to->server_cpu - from->server_cpu;
+  double own = to->own_cpu - from->own_cpu, subscribers = to->subscribers_cpu - from->subscribers_cpu;
+  double server = to->server_cpu - from->server_cpu + subscribers;
   double other = to->machine_cpu - from->machine_cpu - own - server;
   printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f,\"other_cpu\":%.3f", own / seconds, server / seconds,
          other > 0 ? other / seconds : 0);
+  if (plan.linked) printf(",\"subscribers_cpu\":%.3f", subscribers / seconds);
   printf(",\"lost\":%lu,\"duplicated\":%lu,\"disordered\":%lu,\"corrupt\":%lu", lost, o->tally.duplicated,
          disordered, o->corrupt);
   printf(",\"cut\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"stalled\":%s", o->cut, o->errors, o->unanswered,
@@ -108,6 +110,7 @@ static void parse(char **argument) {
     else if (IS("--fault")) null.fault = (enum fault)one_of(name, value, faults);
     else if (IS("--host")) options.host = value != NULL ? value : "";
     else if (IS("--port")) options.port = (int)number(name, value, 1, 65535);
+    else if (IS("--subscribers-port")) options.subscribers_port = (int)number(name, value, 1, 65535);
     else if (IS("--publishers")) plan.publishers = (int)number(name, value, 1, 10000);
     else if (IS("--channels")) plan.channels = (int)number(name, value, 1, 100000);
     else if (IS("--subscribers")) plan.subscribers = (int)number(name, value, 1, 100000);
@@ -120,11 +123,13 @@ static void parse(char **argument) {
     else if (IS("--in-flight")) options.in_flight = (uint64_t)number(name, value, 1, 1e11);
     else if (IS("--stall")) options.stall = number(name, value, 0.1, 3600);
     else if (IS("--server-pid")) options.server_pid = (int)number(name, value, 1, 4194304);
+    else if (IS("--subscribers-pid")) options.subscribers_pid = (int)number(name, value, 1, 4194304);
     else if (IS("--fault-at")) null.fault_at = (uint64_t)number(name, value, 0, 4e9);
     else die("unknown option '%s'", name);
     argument++;
   }
   if (!null.wanted && options.port == 0) die("--port or --null is needed");
+  if (null.wanted && options.subscribers_port != 0) die("--subscribers-port needs two servers, so not --null");
   if (null.fault != NO_FAULT && !null.wanted) die("--fault is the null server's: it needs --null");
 }
 
@@ -133,6 +138,7 @@ int main(int argc, char **argv) {
   (void)argc;
   parse(argv + 1);
   plan.timed = options.rate > 0;
+  plan.linked = options.subscribers_port != 0;
   plan.digits = snprintf(NULL, 0, "%d", plan.channels - 1);
 
   struct rlimit files;
@@ -142,6 +148,7 @@ int main(int argc, char **argv) {
   prctl(PR_SET_TIMERSLACK, 1); // sleeps end within microseconds
   pid_t child = null.wanted ? start_null_server() : 0;
   if (child > 0) options.server_pid = child;
+  if (!plan.linked) options.subscribers_port = options.port;
   drive(&plan, &options, &outcome);
   int wrong = report(&outcome);
   if (child > 0) {

@@ -26,6 +26,8 @@ export interface Run {
   /** Cores in use: 1 is one core all the time. */
   generator_cpu: number;
   server_cpu: number;
+  /** Of that, by the subscribers' server where it is another one. */
+  subscribers_cpu?: number;
   /** By neither of the two. */
   other_cpu: number;
   lost: number;
@@ -47,6 +49,12 @@ export interface Run {
   send_delay_us?: Latencies;
 }
 
+/** A server to be measured. */
+export interface Endpoint {
+  port: number;
+  pid: number;
+}
+
 export interface RunOptions {
   protocol: Protocol;
   row: Row;
@@ -55,7 +63,7 @@ export interface RunOptions {
   /** Messages per second; without it as fast as the window allows. */
   rate?: number;
   /** Without it the generator's own null server, which tells the generator's ceiling. */
-  server?: { port: number; pid: number };
+  server?: Endpoint & { subscribersAt?: Endpoint };
   /** Further arguments of the generator. */
   extra?: string[];
 }
@@ -70,7 +78,7 @@ export class Loadgen {
 
   /** Compiles into the folder. Throws a `CompileError`. */
   static async compile(folder: string, processes: Processes): Promise<Loadgen> {
-    const sources = ["loadgen.c", "drive.c", "null_server.c"];
+    const sources = ["loadgen.c", "drive.c", "dial.c", "null_server.c"];
     const path = await compile("loadgen", sources, folder, processes);
     return new Loadgen(path, processes);
   }
@@ -78,6 +86,7 @@ export class Loadgen {
   /** One run. What went wrong with messages is in the result; a {@link LoadgenError} is thrown for the rest. */
   async run(options: RunOptions): Promise<Run> {
     const { protocol, row, seconds, warmupSeconds, rate, server, extra = [] } = options;
+    const far = server?.subscribersAt;
     const values = {
       protocol,
       publishers: row.publishers,
@@ -88,6 +97,7 @@ export class Loadgen {
       warmup: warmupSeconds,
       ...(rate === undefined ? {} : { rate }),
       ...(server === undefined ? {} : { port: server.port, "server-pid": server.pid }),
+      ...(far === undefined ? {} : { "subscribers-port": far.port, "subscribers-pid": far.pid }),
     };
     const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]);
     if (server === undefined) args.push("--null");

@@ -13,8 +13,9 @@ import { KeptServers } from "./kept_servers.ts";
 import { Loadgen, LoadgenError, type Protocol, PROTOCOLS } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
+import { startPair } from "./pairs.ts";
 import { formatLatency, formatRow, type LatencyReport, type RowReport } from "./report.ts";
-import { type AnyRow, DEFAULT_ROWS, parseRows, RowError, rowTitle } from "./rows.ts";
+import { type AnyRow, DEFAULT_ROWS, parseRows, type Row, RowError, rowTitle } from "./rows.ts";
 import {
   MissingError,
   type Server,
@@ -30,6 +31,8 @@ const USAGE = `deno task bench [options]
   --rows LIST      which rows (${DEFAULT_ROWS}):
                    1x100, 4x100x1, 1x1@1024: publishers x subscribers, or publishers x channels x
                    subscribers of each, and @bytes; fanout: the usual ones of these
+                   link:1x100: the same with subscribers at another server than publishers, the two
+                   being linked; link: the usual ones of these
                    durable:100, durable:100x32: publishers, each with so many unacknowledged, of
                    messages that are acknowledged when they are on the disk; durable: the usual ones
                    his:cache:16, his:store:16: pages of history, so many at a time; his: the usual ones
@@ -42,7 +45,8 @@ const USAGE = `deno task bench [options]
   --storage KIND   what pushd does beside delivering: ${STORAGES.join(", ")} (off; where messages
                    are to be kept, sqlite)
   --dir PATH       where the servers keep their files: a folder on a disk (the temporary folder)
-  --latency N      measure latencies instead, at N deliveries per second
+  --latency N      measure latencies instead, at N deliveries per second; those across a link beside
+                   those without it
   --json           one JSON object on standard output, progress on standard error
 
 PUSHD_BIN=path measures a compiled pushd instead of src/main.ts. CC=path names the C compiler,
@@ -118,23 +122,35 @@ function leftOut(why: string): void {
   console.error(why);
 }
 
+/** The servers that each row of a fan-out is measured on, and the linked pairs of them. */
+interface Fleet {
+  servers: Server[];
+  pairs: Server[];
+}
+
 async function startServers(
   options: Options,
   folder: string,
   processes: Processes,
-): Promise<Server[]> {
-  const servers: Server[] = [];
-  if (options.rows.every((row) => "kind" in row)) return servers;
+): Promise<Fleet> {
+  const fleet: Fleet = { servers: [], pairs: [] };
+  const rows = options.rows.filter((row): row is Row => !("kind" in row));
+  const hasLinked = rows.some(({ linked }) => linked);
+  // Latencies across a link stand beside those without it.
+  const hasUnlinked = rows.some(({ linked }) => !linked) || (hasLinked && options.latency !== null);
   for (const protocol of options.servers) {
-    progress(`starting ${protocol}`);
+    const settings = { folder, storage: options.storage, processes };
     try {
-      servers.push(await startServer(protocol, { folder, storage: options.storage, processes }));
+      progress(`starting ${protocol}`);
+      if (hasUnlinked) fleet.servers.push(await startServer(protocol, settings));
+      progress(`linking ${protocol}`);
+      if (hasLinked) fleet.pairs.push(await startPair(protocol, settings));
     } catch (error) {
       if (!(error instanceof MissingError)) throw error;
       leftOut(`${protocol} is left out: ${error.message}`);
     }
   }
-  return servers;
+  return fleet;
 }
 
 type Report = RowReport | LatencyReport | AskReport | WritingReport;
@@ -182,8 +198,8 @@ async function measure(
 async function bench(options: Options, folder: string, processes: Processes): Promise<number> {
   const loadgen = await Loadgen.compile(folder, processes);
   const asker = await Asker.compile(folder, processes);
-  const servers = await startServers(options, folder, processes);
-  const bench = new Bench(options, loadgen, servers);
+  const { servers, pairs } = await startServers(options, folder, processes);
+  const bench = new Bench(options, loadgen, servers, pairs);
   const kept = new KeptRows(options, asker, loadgen);
   const { servers: protocols, storage } = options;
   const keptServers = new KeptServers({ folder, processes, protocols, storage, leftOut });
@@ -199,7 +215,7 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
   const say = (text: string) => {
     if (!options.json) console.log(text);
   };
-  const versions = servers.map(({ version }) => version);
+  const versions = [...new Set([...servers, ...pairs].map(({ version }) => version))];
   say([...versions, `Deno ${setup.deno}`, setup.machine, setup.disk].join("; "));
   const rounds = options.rounds === 1 ? "1 round" : `${options.rounds} rounds`;
   say(`${rounds} of ${options.seconds} s after ${options.warmupSeconds} s of warm-up`);

@@ -13,6 +13,8 @@ export interface ServerReport {
   deliveries_per_s: Summary;
   /** Cores in use. */
   server_cpu: number;
+  /** Of that, of the server that subscribers are at, where it is another one. */
+  subscribers_cpu?: number;
   generator_cpu: number;
   other_cpu: number;
   /** What the generator reaches against a server that does nothing else than its part of the protocol. */
@@ -34,9 +36,15 @@ export interface RowReport {
 export interface LatencyReport {
   row: Row;
   deliveries_per_s: number;
-  servers: Partial<
-    Record<Protocol, { latency_us: Latencies; send_delay_us: Latencies; runs: Run[] }>
-  >;
+  servers: Partial<Record<Protocol, ServerLatency>>;
+}
+
+export interface ServerLatency {
+  latency_us: Latencies;
+  send_delay_us: Latencies;
+  runs: Run[];
+  /** The same without a link, and what the link adds: the median of the rounds' differences. */
+  unlinked?: { latency_us: Latencies; added_us: Latencies; runs: Run[] };
 }
 
 /** Above these the generator had too little left for the server to be what was measured. */
@@ -77,9 +85,11 @@ export function reportServer(runs: Run[], ceiling: number): ServerReport {
   const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
   const generatorCpu = median(runs.map((run) => run.generator_cpu));
   const otherCpu = median(runs.map((run) => run.other_cpu));
+  const subscribersCpu = runs.flatMap(({ subscribers_cpu: cpu }) => cpu === undefined ? [] : [cpu]);
   return {
     deliveries_per_s: deliveries,
     server_cpu: median(runs.map((run) => run.server_cpu)),
+    ...(subscribersCpu.length === 0 ? {} : { subscribers_cpu: median(subscribersCpu) }),
     generator_cpu: generatorCpu,
     other_cpu: otherCpu,
     ceiling_deliveries_per_s: ceiling,
@@ -133,7 +143,7 @@ export function formatRow(report: RowReport): string {
       `  ${protocol.padEnd(5)}`,
       formatCount(median).padStart(7),
       `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
-      `cpu ${server.server_cpu.toFixed(2)}, generator ${server.generator_cpu.toFixed(2)}`,
+      `cpu ${formatCores(server)}, generator ${server.generator_cpu.toFixed(2)}`,
       `ceiling ${formatCount(server.ceiling_deliveries_per_s).padStart(6)}`,
       server.generator_limited ? "(the generator was the limit)" : "",
       server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
@@ -146,20 +156,68 @@ export function formatRow(report: RowReport): string {
   return `${rowTitle(report.row)}\n${lines.join("\n")}\n`;
 }
 
+/** Publishers' server first, where there are two. */
+function formatCores({ server_cpu: cpu, subscribers_cpu: far }: ServerReport): string {
+  return far === undefined ? cpu.toFixed(2) : `${(cpu - far).toFixed(2)} + ${far.toFixed(2)}`;
+}
+
+export function reportLatency(
+  row: Row,
+  deliveriesPerSecond: number,
+  measured: readonly { protocol: Protocol; runs: Run[]; unlinkedRuns?: Run[] }[],
+): LatencyReport {
+  const report: LatencyReport = { row, deliveries_per_s: deliveriesPerSecond, servers: {} };
+  for (const { protocol, runs, unlinkedRuns } of measured) {
+    const latencies = latenciesOf(runs);
+    const server: ServerLatency = {
+      latency_us: medianLatencies(latencies),
+      send_delay_us: medianLatencies(runs.flatMap((run) => run.send_delay_us ?? [])),
+      runs,
+    };
+    report.servers[protocol] = server;
+    if (unlinkedRuns === undefined) continue;
+    const without = latenciesOf(unlinkedRuns);
+    server.unlinked = {
+      latency_us: medianLatencies(without),
+      added_us: medianLatencies(latencies.map((linked, i) => difference(linked, without[i]))),
+      runs: unlinkedRuns,
+    };
+  }
+  return report;
+}
+
+function latenciesOf(runs: readonly Run[]): Latencies[] {
+  return runs.flatMap((run) => run.latency_us ?? []);
+}
+
+function difference(a: Latencies, b: Latencies): Latencies {
+  const of = (key: keyof Latencies) => a[key] - b[key];
+  return { p50: of("p50"), p90: of("p90"), p99: of("p99"), p999: of("p999"), max: of("max") };
+}
+
 export function formatLatency(report: LatencyReport): string {
-  const lines = Object.entries(report.servers).map(([protocol, { latency_us, send_delay_us }]) => {
-    const { p50, p90, p99, p999, max } = latency_us;
-    const parts = Object.entries({ p50, p90, p99, "p99.9": p999, max }).map(([name, us]) =>
-      `${name} ${formatMicros(us).padStart(7)}`
-    );
+  const lines = Object.entries(report.servers).flatMap(([protocol, server]) => {
+    const { latency_us, send_delay_us, unlinked } = server;
     const own = `generator late by p99 ${formatMicros(send_delay_us.p99)}`;
-    return `  ${protocol.padEnd(5)}  ${parts.join("  ")}  (${own})`;
+    const lines = [`  ${protocol.padEnd(5)}  ${formatPercentiles(latency_us)}  (${own})`];
+    if (unlinked === undefined) return lines;
+    return [
+      ...lines,
+      `         ${formatPercentiles(unlinked.latency_us)}  without the link`,
+      `         ${formatPercentiles(unlinked.added_us)}  added by it`,
+    ];
   });
   const rate = formatCount(report.deliveries_per_s);
   return `${rowTitle(report.row)} at ${rate} deliveries/s\n${lines.join("\n")}\n`;
 }
 
+function formatPercentiles({ p50, p90, p99, p999, max }: Latencies): string {
+  return Object.entries({ p50, p90, p99, "p99.9": p999, max })
+    .map(([name, us]) => `${name} ${formatMicros(us).padStart(7)}`).join("  ");
+}
+
 export function formatMicros(us: number): string {
+  if (us < 0) return `−${formatMicros(-us)}`;
   if (us < 10) return `${us.toFixed(1)} µs`;
   return us >= 999.5 ? `${threeDigits(us / 1000)} ms` : `${us.toFixed(0)} µs`;
 }

@@ -6,12 +6,13 @@ import { processors } from "./machine.ts";
 import {
   formatCount,
   formatLatency,
+  formatMicros,
   formatRatio,
   formatRow,
   median,
   medianLatencies,
 } from "./report.ts";
-import { ratio, reportRow, reportServer, summarize } from "./report.ts";
+import { ratio, reportLatency, reportRow, reportServer, summarize } from "./report.ts";
 import { parseRow } from "./rows.ts";
 
 function run(deliveriesPerSecond: number, more: Partial<Run> = {}): Run {
@@ -103,6 +104,36 @@ Deno.test("formatRow: no ratio without pushd", () => {
   const report = reportRow(parseRow("1x1"), [{ protocol: "nats", runs: [run(1e6)], ceiling: 1e6 }]);
   assert.deepEqual(report.pushd_ratio, {});
   assert.match(formatRow(report), /\(the generator was the limit\)\n$/);
+});
+
+Deno.test("formatRow: across a link the cores of both servers", () => {
+  const runs = [run(1e6, { server_cpu: 1.5, subscribers_cpu: 0.6 })];
+  const report = reportRow(parseRow("link:1x1"), [{ protocol: "nats", runs, ceiling: 1e7 }]);
+  assert.match(formatRow(report), /^1 → 1, 64 B, across a link\n.* cpu 0\.90 \+ 0\.60, generator/);
+});
+
+Deno.test("formatLatency: what a link adds is the median of the rounds' differences", () => {
+  const timed = (p50: number) => {
+    const latencies = { p50, p90: 2 * p50, p99: 3 * p50, p999: 4 * p50, max: 5 * p50 };
+    return run(1, { latency_us: latencies, send_delay_us: latencies });
+  };
+  const report = reportLatency(parseRow("link:1x1"), 10_000, [
+    {
+      protocol: "pushd",
+      runs: [timed(100), timed(300), timed(40)],
+      unlinkedRuns: [timed(60), timed(90), timed(50)],
+    },
+    { protocol: "nats", runs: [timed(70)] },
+  ]);
+  assert.equal(
+    formatLatency(report),
+    "1 → 1, 64 B, across a link at 10.0 k deliveries/s\n" +
+      "  pushd  p50  100 µs  p90  200 µs  p99  300 µs  p99.9  400 µs  max  500 µs  (generator late by p99 300 µs)\n" +
+      "         p50   60 µs  p90  120 µs  p99  180 µs  p99.9  240 µs  max  300 µs  without the link\n" +
+      "         p50   40 µs  p90   80 µs  p99  120 µs  p99.9  160 µs  max  200 µs  added by it\n" +
+      "  nats   p50   70 µs  p90  140 µs  p99  210 µs  p99.9  280 µs  max  350 µs  (generator late by p99 210 µs)\n",
+  );
+  assert.equal(formatMicros(-12.4), "−12 µs");
 });
 
 Deno.test("formatLatency: percentiles in µs and ms", () => {

@@ -9,6 +9,8 @@ export interface Row {
   subscribers: number;
   /** Bytes of a message. */
   size: number;
+  /** Subscribers are at another server than publishers. */
+  linked?: true;
 }
 
 /** Publishers that have every message acknowledged as kept: `durable:100`, `durable:100x32`. */
@@ -36,11 +38,12 @@ export interface WritingRow {
 
 export type AnyRow = Row | DurableRow | HistoryRow | WritingRow;
 
-export const DEFAULT_ROWS = "fanout,durable,his,writing";
+export const DEFAULT_ROWS = "fanout,link,durable,his,writing";
 
 /** Names of several rows. */
 const GROUPS: Readonly<Record<string, string>> = {
   fanout: "1x1,1x10,1x100,4x100x1,1x1@1024",
+  link: "link:1x1,link:1x10,link:1x100,link:4x100x1",
   durable: "durable:1,durable:100,durable:1000,durable:1x32,durable:100x32,durable:1000x32",
   his: "his:cache:1,his:cache:16,his:store:1,his:store:16",
 };
@@ -54,22 +57,32 @@ export class RowError extends Error {
   override readonly name = "RowError";
 }
 
-/** `<publishers>x<subscribers>` or `<publishers>x<channels>x<subscribers of each>`, then `@<bytes>` or not. */
+/**
+ * `<publishers>x<subscribers>` or `<publishers>x<channels>x<subscribers of each>`, then `@<bytes>` or not;
+ * behind `link:` where subscribers are at another server.
+ */
 export function parseRow(id: string): Row {
-  const match = /^(\d{1,4})x(?:(\d{1,4})x)?(\d{1,4})(?:@(\d{1,5}))?$/.exec(id);
+  const match = /^(link:)?(\d{1,4})x(?:(\d{1,4})x)?(\d{1,4})(?:@(\d{1,5}))?$/.exec(id);
   const [publishers, channels, subscribers, size] = match === null
     ? []
-    : [match[1], match[2] ?? 1, match[3], match[4] ?? DEFAULT_SIZE].map(Number);
+    : [match[2], match[3] ?? 1, match[4], match[5] ?? DEFAULT_SIZE].map(Number);
   if (!publishers || !channels || !subscribers || size < MIN_SIZE || size > MAX_SIZE) {
     throw new RowError(
       `"${id}" is not a row: write publishers x subscribers (1x100), or publishers x channels x ` +
         `subscribers of each (4x100x1), and @bytes for messages that are not of ${DEFAULT_SIZE} bytes ` +
-        `(1x1@1024; ${MIN_SIZE} to ${MAX_SIZE}), durable:100 or durable:100x32 (publishers, each ` +
+        `(1x1@1024; ${MIN_SIZE} to ${MAX_SIZE}), link: and such a row for subscribers that are at ` +
+        `another server (link:1x100), durable:100 or durable:100x32 (publishers, each ` +
         `with so many unacknowledged), his:cache:16, his:store:16, writing, or one of the groups ` +
         Object.keys(GROUPS).join(", "),
     );
   }
-  return { id, publishers, channels, subscribers, size };
+  const row = { id, publishers, channels, subscribers, size };
+  return match?.[1] === undefined ? row : { ...row, linked: true };
+}
+
+/** The same row with everybody at one server. */
+export function unlinked({ linked: _linked, ...row }: Row): Row {
+  return { ...row, id: row.id.replace(/^link:/, "") };
 }
 
 export function parseRows(list: string): AnyRow[] {
@@ -97,7 +110,8 @@ function parseAnyRow(id: string): AnyRow {
 /** For people: `1 → 100, 64 B`. */
 export function rowTitle(row: Row): string {
   const size = row.size % 1024 === 0 ? `${row.size / 1024} KiB` : `${row.size} B`;
-  return row.channels === 1
+  const title = row.channels === 1
     ? `${row.publishers} → ${row.subscribers}, ${size}`
     : `${row.publishers} publishers, ${row.channels} channels × ${row.subscribers}, ${size}`;
+  return row.linked ? `${title}, across a link` : title;
 }

@@ -1,7 +1,7 @@
 // How rows are written and shown.
 
 import assert from "node:assert/strict";
-import { DEFAULT_ROWS, parseRow, parseRows, RowError, rowTitle } from "./rows.ts";
+import { DEFAULT_ROWS, parseRow, parseRows, RowError, rowTitle, unlinked } from "./rows.ts";
 
 Deno.test("parseRow: publishers, channels, subscribers, bytes", () => {
   assert.deepEqual(parseRow("1x100"), {
@@ -20,6 +20,12 @@ Deno.test("parseRow: publishers, channels, subscribers, bytes", () => {
   });
 });
 
+Deno.test("parseRow: a link between publishers and subscribers", () => {
+  const row = parseRow("link:4x100x1@1024");
+  assert.deepEqual(row, { ...parseRow("4x100x1@1024"), id: "link:4x100x1@1024", linked: true });
+  assert.deepEqual(unlinked(row), parseRow("4x100x1@1024"));
+});
+
 Deno.test("parseRow: what is no row is refused with what would be one", () => {
   for (
     const id of [
@@ -34,6 +40,9 @@ Deno.test("parseRow: what is no row is refused with what would be one", () => {
       "1x1@31",
       "1x1@60001",
       "-1x1",
+      "link:",
+      "link:0x1",
+      "link:link:1x1",
     ]
   ) {
     assert.throws(
@@ -51,6 +60,12 @@ Deno.test("rowTitle: for people", () => {
     "4 publishers, 100 channels × 1, 64 B",
     "1 → 1, 1 KiB",
   ]);
+  assert.deepEqual(parseRows("link").map((row) => "kind" in row ? row.id : rowTitle(row)), [
+    "1 → 1, 64 B, across a link",
+    "1 → 10, 64 B, across a link",
+    "1 → 100, 64 B, across a link",
+    "4 publishers, 100 channels × 1, 64 B, across a link",
+  ]);
 });
 
 Deno.test("parseRows: rows by name, and several by the name of their group", () => {
@@ -62,7 +77,7 @@ Deno.test("parseRows: rows by name, and several by the name of their group", () 
     parseRow("1x1"),
   ]);
   assert.equal(parseRows("durable").length, 6);
-  assert.equal(parseRows(DEFAULT_ROWS).length, 16);
+  assert.equal(parseRows(DEFAULT_ROWS).length, 20);
   for (const id of ["durable:", "durable:0", "durable:1x257", "his:disk:1", "his:cache", "all"]) {
     assert.throws(() => parseRows(id), RowError);
   }

@@ -13,6 +13,8 @@ export interface Server {
   version: string;
   port: number;
   process: LoggedProcess;
+  /** Where its subscribers are, when it is one of two that are linked. */
+  subscribersAt?: { port: number; process: LoggedProcess };
 }
 
 export interface ServerOptions {
@@ -27,6 +29,12 @@ export interface ServerOptions {
   flushPolicy?: 0 | 1;
   /** pushd's `max_cache_msgs_every_channel`. */
   cacheMessages?: number;
+  /** Where it listens; a free port where it is left out. */
+  port?: number;
+  /** Further arguments of NATS and Redis. */
+  args?: readonly string[];
+  /** Further keys of pushd's configuration. */
+  config?: Readonly<Record<string, unknown>>;
 }
 
 /** A server that did not start; the message holds the end of its log. */
@@ -47,7 +55,7 @@ interface Launch {
 }
 
 /** How long a server may take until it accepts connections, ms. */
-const START_MS = 30_000;
+export const START_MS = 30_000;
 const SQLITE_FILE = "pushd.db";
 const ROOT = new URL("../../", import.meta.url).pathname;
 
@@ -56,7 +64,7 @@ export async function startServer(protocol: Protocol, options: ServerOptions): P
   const { folder, processes, name: folderName = protocol } = options;
   const cwd = `${folder}/${folderName}`;
   await Deno.mkdir(cwd);
-  const port = freePort();
+  const port = options.port ?? freePorts(1)[0];
   const { path, args, env, versionArgs } = await launch(protocol, cwd, port, options);
   const { stdout, stderr } = await processes.run(path, versionArgs);
   const logPath = `${cwd}/log`;
@@ -76,8 +84,12 @@ export async function startServer(protocol: Protocol, options: ServerOptions): P
     }
     if (await Promise.race([ended, sleep(50)])) break;
   }
-  const log = await Deno.readTextFile(logPath).catch(() => "");
-  throw new StartError(`${path} ${args.join(" ")} did not start: ${log.trim().slice(-2000)}`);
+  const log = await endOfLog(logPath);
+  throw new StartError(`${path} ${args.join(" ")} did not start: ${log}`);
+}
+
+export async function endOfLog(path: string): Promise<string> {
+  return (await Deno.readTextFile(path).catch(() => "")).trim().slice(-2000);
 }
 
 /** What has to be there, or to be made, before the first message. */
@@ -140,7 +152,7 @@ async function launch(
       if (durable) return await launchJetStream(cwd, port);
       return {
         path: await installed("nats-server", "nats-server"),
-        args: ["-a", "127.0.0.1", "-p", String(port)],
+        args: ["-a", "127.0.0.1", "-p", String(port), ...options.args ?? []],
         versionArgs: ["--version"],
       };
     case "redis":
@@ -152,6 +164,7 @@ async function launch(
           ...durable
             ? "--appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0".split(" ")
             : ["--appendonly", "no"],
+          ...options.args ?? [],
         ),
         versionArgs: ["--version"],
       };
@@ -192,7 +205,7 @@ jetstream {
 function pushdConfig(
   port: number,
   cwd: string,
-  { storage, flushPolicy, cacheMessages }: ServerOptions,
+  { storage, flushPolicy, cacheMessages, config }: ServerOptions,
 ): string {
   return JSON.stringify({
     tcp_listen_addr: `127.0.0.1:${port}`,
@@ -201,6 +214,7 @@ function pushdConfig(
     ...(flushPolicy === undefined ? {} : { msg_storage_flush_policy: flushPolicy }),
     ...(cacheMessages === undefined ? {} : { max_cache_msgs_every_channel: cacheMessages }),
     ...(storage === "sqlite" ? { sqlite: { path: `${cwd}/${SQLITE_FILE}` } } : {}),
+    ...config,
   });
 }
 
@@ -210,9 +224,14 @@ async function installed(program: string, debianPackage: string): Promise<string
   throw new MissingError(`${program} was not found; on Debian: apt-get install ${debianPackage}`);
 }
 
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
+/** Free ports of the loopback, all different: each is held until the last is found. */
+export function freePorts(count: number): number[] {
+  const listeners = Array.from(
+    { length: count },
+    () => Deno.listen({ hostname: "127.0.0.1", port: 0 }),
+  );
+  for (const listener of listeners) listener.close();
+  return listeners.map(({ addr }) => addr.port);
 }
 
 async function accepts(port: number): Promise<boolean> {
@@ -225,7 +244,7 @@ async function accepts(port: number): Promise<boolean> {
   }
 }
 
-async function sleep(ms: number): Promise<boolean> {
+export async function sleep(ms: number): Promise<boolean> {
   await new Promise((resolve) => setTimeout(resolve, ms));
   return false;
 }

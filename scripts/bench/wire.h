@@ -16,6 +16,7 @@ struct plan {
   int publishers, channels, subscribers; // subscribers of each channel
   int size;                              // bytes of a payload
   int digits;                            // of a channel's number: names of one length make frames of one length
+  int linked;                            // subscribers are at another server than publishers
   int timed;                             // payloads carry the time at which they were due
 };
 
@@ -89,12 +90,13 @@ static inline struct shape request_shape(const struct plan *plan) {
   return shape;
 }
 
-// What it gets for it. NATS answers nothing: the head is empty.
+// What it gets for it. NATS answers nothing: the head is empty. Redis counts the subscribers of the server that
+// is asked, so none of those behind a link.
 static inline struct shape reply_shape(const struct plan *plan) {
   struct shape shape;
   int n = 0;
   if (plan->protocol == PUSHD) n = snprintf(shape.head, MAX_HEAD, "PUBLISHED ");
-  else if (plan->protocol == REDIS) n = snprintf(shape.head, MAX_HEAD, ":%d", plan->subscribers);
+  else if (plan->protocol == REDIS) n = snprintf(shape.head, MAX_HEAD, ":%d", plan->linked ? 0 : plan->subscribers);
   finish_shape(&shape, n, "", plan->protocol == PUSHD, 0);
   return shape;
 }

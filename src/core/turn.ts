@@ -21,6 +21,7 @@ export class Turn {
 
   #nowMs = 0;
   #sources: TurnTask[] = [];
+  #carriers: TurnTask[] = [];
   #sinks: TurnTask[] = [];
   #scheduled = false;
   #run = () => this.#end();
@@ -45,6 +46,12 @@ export class Turn {
     this.#schedule();
   }
 
+  /** Adds a task that writes for sinks elsewhere: behind all sources, before all sinks. */
+  addCarrier(task: TurnTask): void {
+    this.#carriers.push(task);
+    this.#schedule();
+  }
+
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -52,11 +59,23 @@ export class Turn {
     process.nextTick(this.#run);
   }
 
+  /** Takes the tasks whose turn it is; none when everything is done. */
+  #next(): TurnTask[] {
+    let tasks = this.#sources;
+    if (tasks.length > 0) {
+      this.#sources = [];
+    } else if (this.#carriers.length > 0) {
+      tasks = this.#carriers;
+      this.#carriers = [];
+    } else {
+      tasks = this.#sinks;
+      this.#sinks = [];
+    }
+    return tasks;
+  }
+
   #end(): void {
-    while (this.#sources.length > 0 || this.#sinks.length > 0) {
-      const tasks = this.#sources.length > 0 ? this.#sources : this.#sinks;
-      if (tasks === this.#sources) this.#sources = [];
-      else this.#sinks = [];
+    for (let tasks = this.#next(); tasks.length > 0; tasks = this.#next()) {
       for (const task of tasks) task.endTurn();
     }
     this.#scheduled = false;

@@ -173,9 +173,7 @@ export class PayloadReader {
   }
 
   name(): string {
-    const bytes = this.nameBytes();
-    if (!isUtf8(bytes, 0, bytes.length)) throw new FrameError("a name is not valid UTF-8");
-    return decodeUtf8(bytes);
+    return utf8Name(this.nameBytes());
   }
 
   /** A name's bytes, as a view; not checked. */
@@ -191,6 +189,12 @@ export class PayloadReader {
       throw new FrameError("a frame's JSON cannot be read", { cause });
     }
   }
+}
+
+/** The text of a name's bytes. Throws a {@link FrameError} where they are none. */
+export function utf8Name(bytes: Uint8Array): string {
+  if (!isUtf8(bytes, 0, bytes.length)) throw new FrameError("a name is not valid UTF-8");
+  return decodeUtf8(bytes);
 }
 
 /** Takes whole frames out of a stream of bytes. */

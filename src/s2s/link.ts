@@ -68,7 +68,7 @@ export class Link implements TurnTask {
   /** Whether the peer has said where it is in our messages. */
   #isResumed = false;
   #inTurn = false;
-  #wakeWriter: (() => void) | null = null;
+  #isWriting = false;
   #onFlushed: (() => void)[] = [];
   #lastReadMs = performance.now();
   #lastBeatMs = performance.now();
@@ -102,7 +102,6 @@ export class Link implements TurnTask {
   start(): void {
     this.#beat();
     spawn("s2s.read", () => this.#readLoop());
-    spawn("s2s.write", () => this.#writeLoop());
   }
 
   // ---- writing -----------------------------------------------------------------------------
@@ -129,15 +128,13 @@ export class Link implements TurnTask {
   wake(): void {
     if (this.#inTurn || !this.#isOpen) return;
     this.#inTurn = true;
-    this.#options.turn.addSink(this);
+    this.#options.turn.addCarrier(this);
   }
 
   endTurn(): void {
     this.#inTurn = false;
     if (this.#isResumed) this.#options.outbox.addClock(this.#options.lastTs(), false);
-    const wake = this.#wakeWriter;
-    this.#wakeWriter = null;
-    wake?.();
+    if (!this.#isWriting && this.#isOpen) spawn("s2s.write", () => this.#write());
   }
 
   /** The peer has said where it is: messages may flow. */
@@ -161,15 +158,11 @@ export class Link implements TurnTask {
     });
   }
 
-  async #writeLoop(): Promise<void> {
+  /** Writes all that waits; begins at once, so that a message goes before the replies of its turn. */
+  async #write(): Promise<void> {
+    this.#isWriting = true;
     try {
-      while (this.#isOpen) {
-        let bytes = this.#takeNext();
-        if (bytes === undefined) {
-          for (const done of this.#onFlushed.splice(0)) done();
-          await new Promise<void>((resolve) => this.#wakeWriter = resolve);
-          continue;
-        }
+      for (let bytes = this.#takeNext(); bytes !== undefined; bytes = this.#takeNext()) {
         while (bytes.length > 0) {
           const count = await this.#wire.write(bytes);
           if (!this.#isOpen) return;
@@ -178,6 +171,8 @@ export class Link implements TurnTask {
           bytes = bytes.subarray(count);
         }
       }
+      this.#isWriting = false;
+      for (const done of this.#onFlushed.splice(0)) done();
     } catch (error) {
       this.close(`writing failed: ${messageOf(error)}`);
     }
@@ -200,12 +195,16 @@ export class Link implements TurnTask {
 
   async #readLoop(): Promise<void> {
     const { reader } = this.#greeted;
+    const { turn } = this.#options;
     let readBytes = MIN_READ_BYTES;
     try {
       this.#takeFrames();
       while (this.#isOpen) {
         const room = reader.room(readBytes);
+        const askedTurn = turn.count;
         const count = await this.#wire.read(room);
+        // Reads that are done at once would never let the turn end; after one that had to wait it has.
+        if (turn.count === askedTurn) await nextTurn();
         if (!this.#isOpen) return;
         if (count === null) return this.close("it closed the connection");
         this.#lastReadMs = performance.now();
@@ -213,8 +212,6 @@ export class Link implements TurnTask {
         reader.filled(count);
         if (count === room.length) readBytes = Math.min(MAX_READ_BYTES, readBytes * 4);
         this.#takeFrames();
-        // Reads that can be done at once would never let the turn end.
-        await nextTurn();
       }
     } catch (error) {
       if (error instanceof FrameError) this.close(`it sent nonsense: ${error.message}`, true);
@@ -303,9 +300,6 @@ export class Link implements TurnTask {
     clearTimeout(this.#timer);
     clearTimeout(this.#ackTimer);
     this.#control = [];
-    const wake = this.#wakeWriter;
-    this.#wakeWriter = null;
-    wake?.();
     for (const waiting of [this.#onFlushed, this.#onRoom, this.#onDown]) {
       for (const done of waiting.splice(0)) done();
     }

@@ -6,7 +6,7 @@ import { decodeUtf8 } from "../proto/bytes.ts";
 import { checkName } from "../proto/names.ts";
 import { WireError } from "../proto/errors.ts";
 import { InterestKind } from "./announcer.ts";
-import { FrameBuilder, FrameError, FrameType, type PayloadReader } from "./frame.ts";
+import { FrameBuilder, FrameError, FrameType, type PayloadReader, utf8Name } from "./frame.ts";
 import type { Hello } from "./hello.ts";
 import { FilteredInterest, FullInterest, type Interest, ListedInterest } from "./interest.ts";
 import type { Link } from "./link.ts";
@@ -63,6 +63,9 @@ export class Peer {
   knownVersion = -1;
 
   #next: Interest | null = null;
+  /** The application of the batch before. */
+  #lastApp = "";
+  #lastAppBytes = new Uint8Array(0);
   /** Whether it has told what it wants, and we have not forgotten. */
   #hasInterest = false;
   /** Number of the next message of this incarnation; -1 while nothing is known. */
@@ -164,7 +167,7 @@ export class Peer {
     const firstTs = payload.u53();
     const lastTs = payload.u53();
     const fromBytes = payload.u32();
-    const app = payload.name();
+    const app = this.#appOf(payload.nameBytes());
     const channel = payload.nameBytes();
     const froms = fromBytes === 0 ? null : readFroms(payload.bytes(fromBytes), count);
     const lines = payload.rest();
@@ -177,6 +180,15 @@ export class Peer {
     this.received += count;
     this.#host.onBatch(this, { app, channel, node: this.id, lines, count, firstTs, lastTs, froms });
     link.received(this.#expectedSeq, bytes);
+  }
+
+  /** Decoded once for batches of one application in a row. */
+  #appOf(bytes: Uint8Array): string {
+    if (!isEqual(bytes, this.#lastAppBytes)) {
+      this.#lastApp = utf8Name(bytes);
+      this.#lastAppBytes = bytes.slice();
+    }
+    return this.#lastApp;
   }
 
   /** Frames of the peer's interest. */
@@ -252,6 +264,12 @@ export class Peer {
     this.#host.onInterest(this);
     if (this.#next === null) this.#acknowledgeInterest(link, version);
   }
+}
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 function readFroms(bytes: Uint8Array, count: number): (string | undefined)[] {
