@@ -49,7 +49,12 @@ Deno.test({
   ignore,
   async fn() {
     await using net = await ClusterNet.create(3);
-    const { code, said } = await runInHub(net, RUN, { ...OPTIONS, ms: 2000, isApart: true });
+    const { code, said } = await runInHub(net, RUN, {
+      ...OPTIONS,
+      ms: 2000,
+      logFolder: "",
+      isApart: true,
+    });
     assert.equal(code, 1, said);
     const kinds = new Set([...said.matchAll(/^([a-z ]+) × \d+: /gm)].map(([, kind]) => kind));
     // Each has what it was given itself, in order and once, and nothing of the others.

@@ -14,7 +14,7 @@ import { ClusterReplay, type ClusterReplayHost, type ReplayParts } from "./clust
 import { ClusterSources, type PageLimits } from "./cluster_sources.ts";
 import { HistoryJson, type HistoryPage, type HistoryRequest, type ReplayStart } from "./history.ts";
 import { KeptHistory, type KeptHost, type KeptParts } from "./kept.ts";
-import { Merge, type MergedPiece } from "./merged_history.ts";
+import { type Feed, Merge, type MergedPiece } from "./merged_history.ts";
 import { nextMoment } from "./moment.ts";
 import type { KeptPage, KeptRequest, Router } from "./ports/router.ts";
 import type { CatchUp } from "./replay.ts";
@@ -179,17 +179,18 @@ export class ClusterHistory {
     }
     // Where others have to be asked first, the present segment is not read from that place on.
     const old = found?.cursor.segment === current ? null : found?.cursor ?? null;
-    return this.#beginInSources(replay, arrivals, vector, old).catch((error) => {
-      replay.stop();
-      throw error;
-    });
+    return this.#beginInSources(replay, arrivals, { vector, afterTs, cursor: old }).catch(
+      (error) => {
+        replay.stop();
+        throw error;
+      },
+    );
   }
 
   async #beginInSources(
     replay: ClusterReplay,
     arrivals: ArrivalLog,
-    vector: Vector,
-    cursor: LogCursor | null,
+    { vector, afterTs, cursor }: { vector: Vector; afterTs: number; cursor: LogCursor | null },
   ): Promise<ReplayStart> {
     const { channel } = replay.subscription;
     const asOf = nextMoment();
@@ -199,7 +200,7 @@ export class ClusterHistory {
     // Where the client will be when it has read the old segment.
     const passed = vector.copy();
     const inOld = cursor?.segment.countFrom(cursor, passed) ?? 0;
-    const { feeds, failed, isPartial } = await this.#sources.open({
+    const { feeds, failed } = await this.#sources.open({
       app: channel.app.id,
       channel: channel.name,
       prefixLength: channel.prefix.length,
@@ -211,6 +212,7 @@ export class ClusterHistory {
     this.#replays.host.closeBatch(channel);
     const unheard = new Set([...failed, ...(this.#sources.isShared ? [] : away)]);
     this.#logMissing(unheard);
+    if (cursor === null) passOwner(feeds, afterTs, passed);
     const merge = new Merge(feeds, passed);
     const look = merge.look();
     const { current } = arrivals;
@@ -225,10 +227,27 @@ export class ClusterHistory {
     replay.relyOn(asked, failed, away);
     return {
       count: inOld + count,
-      partial: isPartial || merge.isPartial || unheard.size > 0,
+      partial: merge.isPartial || unheard.size > 0,
       start: () => replay.start(),
     };
   }
+}
+
+/**
+ * Whoever has got the message at `ts` has got what its node had accepted before: where it is known
+ * which node that is, nothing of it is given again, however far the vector reaches back.
+ */
+function passOwner(feeds: readonly Feed[], ts: number, vector: Vector): void {
+  const owners = new Set<string>();
+  for (const feed of feeds) {
+    const nodes = feed.nodesAt(ts);
+    if (nodes === null) return;
+    for (const node of nodes) owners.add(node);
+  }
+  if (owners.size !== 1) return;
+  const [owner] = owners;
+  vector.raise(owner, ts);
+  for (const feed of feeds) if (feed.node === owner) feed.passThrough(ts);
 }
 
 /** Adds the messages of a piece; false when the page is full. */

@@ -152,10 +152,44 @@ Deno.test("an unknown timestamp: reached back for, within what clocks may differ
   }
   const visitor = new Visitor(a);
   // The log of the channel begins only now: none of them is in it.
-  assert.equal((await sub(visitor, stamps[2])).count, 3);
+  assert.equal((await sub(visitor, stamps[2] + 1)).count, 3);
   const all = new Visitor(a);
   assert.equal((await sub(all, 0)).count, 4);
   for (const one of [visitor, all]) one.leave();
+});
+
+for (const keeping of KEEPINGS) {
+  Deno.test(`the timestamp of a message that is kept, ${keeping}: nothing of its node comes again`, async () => {
+    for (const asked of [0, 1]) {
+      await using cluster = await open({ keeping });
+      const [a] = cluster.nodes;
+      // Nothing was there before the start, as far as it is reached back for.
+      cluster.now += 1_000_000;
+      const stamps: number[] = [];
+      for (let i = 0; i < 6; i++) stamps.push(a.pub("c", `${i}`));
+      await cluster.settle();
+      const visitor = new Visitor(cluster.nodes[asked]);
+      const { count, partial, got } = await sub(visitor, stamps[3]);
+      assert.deepEqual([count, partial, got], [2, false, ["4", "5"]]);
+      visitor.leave();
+    }
+  });
+}
+
+Deno.test("the timestamp of the oldest message that memory has kept: nothing is missing behind it", async () => {
+  await using cluster = await open({ keeping: "memory", history: { maxMessagesPerChannel: 3 } });
+  const [a] = cluster.nodes;
+  cluster.now += 1_000_000;
+  const stamps: number[] = [];
+  for (let i = 0; i < 6; i++) {
+    stamps.push(a.pub("c", `${i}`));
+    await cluster.settle();
+  }
+  for (const [i, partial] of [[3, false], [2, true]] as const) {
+    const visitor = new Visitor(a);
+    assert.equal((await sub(visitor, stamps[i])).partial, partial, `${i}`);
+    visitor.leave();
+  }
 });
 
 Deno.test("what is read from a peer and is still under way does not come twice", async () => {
@@ -375,7 +409,7 @@ Deno.test("one that is slow while the log forgets what it still has to get reads
     for (const node of [a, b]) node.pub("c", `${node.node} ${i}`);
     await cluster.settle();
   }
-  const start = await slow.sub("c", ts);
+  const start = await slow.sub("c", ts - 1);
   assert.equal(slow.found, "by time");
   assert.equal(start.count, 11);
   for (let i = 5; i < 30; i++) {
@@ -582,7 +616,7 @@ Deno.test("memory forgets what a slow client still has to get: cut off rather th
   for (let i = 0; i < 10; i++) b.pub("c", `${i}`);
   await cluster.settle();
   const visitor = new Visitor(cluster.nodes[0], 1);
-  const { ts } = cluster.published[0];
+  const ts = cluster.published[0].ts - 1;
   const start = visitor.sub("c", ts);
   await cluster.settle();
   assert.deepEqual([(await start).count, (await start).partial], [10, false]);

@@ -94,17 +94,8 @@ export class Feed {
   /** Goes on with a page, which may begin with messages that were read before. */
   turnTo(page: KeptPage): void {
     const askedTs = this.throughTs;
-    const reader = this.reader = new BlockReader(page.blocks, this.#prefixLength);
-    let passed = 0;
-    while (reader.block !== undefined && reader.ts <= this.throughTs) {
-      if (reader.block.lastTs <= this.throughTs) {
-        passed += reader.block.count - reader.line;
-        reader.skipBlock();
-      } else {
-        passed++;
-        reader.skipLine();
-      }
-    }
+    this.reader = new BlockReader(page.blocks, this.#prefixLength);
+    const passed = this.#pass(this.throughTs);
     if (!this.#isRead) {
       this.#isRead = true;
       this.count = Math.max(0, page.count - passed);
@@ -115,6 +106,47 @@ export class Feed {
     this.isPartial = page.isPartial;
     this.isEnd = page.isEnd;
     this.throughTs = Math.max(this.throughTs, page.throughTs);
+  }
+
+  /** Moves the reader behind `ts`; returns over how many messages. */
+  #pass(ts: number): number {
+    const { reader } = this;
+    let passed = 0;
+    while (reader.block !== undefined && reader.ts <= ts) {
+      if (reader.block.lastTs <= ts) {
+        passed += reader.block.count - reader.line;
+        reader.skipBlock();
+      } else {
+        passed++;
+        reader.skipLine();
+      }
+    }
+    return passed;
+  }
+
+  /** Its messages up to `ts`, which is that of one in its first page, are not looked for any more. */
+  passThrough(ts: number): void {
+    const passed = this.#pass(ts);
+    this.count -= passed;
+    this.inPage -= passed;
+    // Behind a message that is kept nothing is missing: the oldest goes first.
+    this.isPartial = false;
+  }
+
+  /** The nodes that have a message at this very timestamp; null where the present page does not say. */
+  nodesAt(ts: number): string[] | null {
+    const nodes: string[] = [];
+    const reader = this.reader.copy();
+    for (let { block } = reader; block !== undefined; block = reader.block) {
+      if (reader.ts > ts) return nodes;
+      if (block.lastTs < ts) {
+        reader.skipBlock();
+        continue;
+      }
+      if (reader.ts === ts) nodes.push(block.node);
+      reader.skipLine();
+    }
+    return this.isEnd ? nodes : null;
   }
 
   /** Reads on. Rejects as its source does. */
