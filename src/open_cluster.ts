@@ -33,6 +33,9 @@ export interface OpenClusterOptions {
 
 const log = getLogger("s2s");
 
+/** Said once, however many nodes this process runs. */
+let hasWarned = false;
+
 /** This node among the others, as the configuration says. */
 export class OpenCluster {
   readonly router: ClusterRouter;
@@ -49,13 +52,14 @@ export class OpenCluster {
   #directory: ZooKeeperMembership | null = null;
 
   private constructor(options: OpenClusterOptions) {
-    const { config, turn, tokens } = options;
+    const { config, turn, tokens, node } = options;
     this.#options = options;
     this.#tls = readLinkTls(config);
     this.#listener = listenTcp("s2s_listen_addr", s2sListenAddr(config), config.tcp_backlog);
     this.#tokenTtlMs = config.token_ttl;
     const isShared = config.msg_storage === "mongodb";
     this.router = new ClusterRouter({
+      node,
       turn,
       limits: routerLimits(config),
       tokens: isShared ? null : tokens,
@@ -113,15 +117,20 @@ export class OpenCluster {
       router: this.router,
       listener: this.#listener,
       tls: this.#tls,
-      memberships: [this.#listed, ...(this.#directory === null ? [] : [this.#directory])],
+      memberships: [
+        this.#listed,
+        this.router.heardOf,
+        ...(this.#directory === null ? [] : [this.#directory]),
+      ],
     });
     log.info("a node of a cluster", {
       cluster: config.cluster,
       nodes_come_in_at: addrs.s2sAddr,
       links: this.#tls === null ? "plain" : `TLS (${this.#tls.subject})`,
-      found_by: cluster.directories.join(" and ") || "those who dial this node",
+      found_by: cluster.directories.join(", "),
     });
-    if (msg_storage === "sqlite" || msg_storage === "memory") {
+    if (!hasWarned && (msg_storage === "sqlite" || msg_storage === "memory")) {
+      hasWarned = true;
       log.warn(
         "each node keeps the history of what it has accepted: while one is down its part is missing, " +
           'and answers say PARTIAL; with msg_storage: "mongodb" all nodes share one',

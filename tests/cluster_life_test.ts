@@ -321,6 +321,34 @@ Deno.test("cluster: a node that dials anew takes the place of its link that look
   assert.equal(await third.batch(), `MESSAGE d ${later} y\r\n`);
 });
 
+Deno.test("cluster: nodes find one another by those that they know, and tell of who is away", async () => {
+  // Each names the first one only.
+  const own: Record<number, Record<string, unknown>> = {};
+  await using cluster = await LoopbackCluster.start(1, { own }, 3);
+  const first = [`${cluster.addrs[0]}:2223`];
+  own[1] = own[2] = { s2s_peers: first };
+  for (let i = 0; i < 2; i++) await (await cluster.add()).start();
+  await cluster.untilLinked();
+  await talk(cluster, "c", 1, 2);
+  {
+    using client = await cluster.connect(2);
+    await client.ask("pub kept on the third", PUBLISHED);
+  }
+  await cluster.nodes[2].kill();
+  await cluster.nodes[1].kill();
+  await cluster.nodes[1].start();
+  await cluster.untilLinked();
+  // In this life it has never seen the third.
+  using client = await cluster.connect(1);
+  await client.ask("his kept 0", "HISTORY kept PARTIAL []");
+  const states = (await cluster.nodes[1].peers())?.map(({ id, state }) => `${id} ${state}`);
+  assert.deepEqual(states?.sort(), ["n0 up", "n2 down"]);
+  assert.deepEqual(await failing(cluster, 1), ["s2s"]);
+  await cluster.nodes[2].start();
+  await cluster.untilLinked();
+  await client.ask("his kept 0", /^HISTORY kept \[.*on the third.*\]$/);
+});
+
 Deno.test("cluster: who does not answer is dialled once a second at most", async () => {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await using _ = await startPushd({

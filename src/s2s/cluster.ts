@@ -10,7 +10,7 @@ import { FrameError } from "./frame.ts";
 import { answer, greet, type Greeted, HANDSHAKE_MS, probe, type Wire } from "./handshake.ts";
 import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
 import type { Member, MemberInfo, Membership } from "./membership.ts";
-import { type NodeView, viewOfAddress, viewOfPeer, viewOfSelf } from "./node_view.ts";
+import { type NodeView, viewOfAddress, viewOfHeard, viewOfPeer, viewOfSelf } from "./node_view.ts";
 import type { Peer } from "./peer.ts";
 import type { ClusterRouter } from "./router.ts";
 
@@ -25,6 +25,8 @@ const LEAVE_MS = 1000;
 /** What goes wrong over and over is logged so often at most, ms. */
 const LOG_PERIOD_MS = 10_000;
 const REPEAT_LOG_MS = 60_000;
+/** So many nodes that are refused are told apart. */
+const MAX_REFUSED_RATES = 100;
 
 /** Another node alive has our id. */
 export class DuplicateNodeError extends Error {
@@ -72,6 +74,8 @@ export class Cluster implements DialerHost {
   #isStopping = false;
   readonly #startedMs = Date.now();
   #refusedRate = new LogRate(LOG_PERIOD_MS);
+  /** By node and reason. */
+  #refusedRates = new Map<string, LogRate>();
   #duplicateRate = new LogRate(LOG_PERIOD_MS);
   /** By address, when a failure was logged last, monotonic ms. */
   #failedMs = new Map<string, number>();
@@ -150,7 +154,7 @@ export class Cluster implements DialerHost {
 
   /** For the log: who tells which nodes there are. */
   get directories(): string[] {
-    return [...this.#memberships].flatMap(({ description }) => description || []);
+    return [...this.#memberships].map(({ description }) => description);
   }
 
   /** Another directory, after a reload. */
@@ -190,10 +194,12 @@ export class Cluster implements DialerHost {
     const now = this.#namesOf(membership);
     const joined = [...now].filter((name) => !before.has(name));
     const left = [...before].filter((name) => !now.has(name));
-    if (joined.length > 0) {
+    // What peers tell changes with each link of theirs.
+    const isNews = membership !== this.#options.router.heardOf;
+    if (isNews && joined.length > 0) {
       log.info("nodes are named", { by: membership.description, nodes: joined });
     }
-    if (left.length > 0) {
+    if (isNews && left.length > 0) {
       log.info("nodes are named no more", { by: membership.description, nodes: left });
     }
     this.#fitDialers();
@@ -313,15 +319,28 @@ export class Cluster implements DialerHost {
   #onRefused(remote: string, error: unknown): void {
     if (error instanceof Refusal && (error.code === "linked" || error.code === "self")) return;
     this.refused++;
-    const more = this.#refusedRate.next();
-    if (more === null) return;
     const peer = error instanceof Refusal ? error.hello?.id : undefined;
+    // A node that is refused comes back for ever, and is not to hide another one.
+    const rate = peer === undefined
+      ? this.#refusedRate
+      : this.#rateOf(`${peer} ${reasonOf(error)}`);
+    const more = rate.next();
+    if (more === null) return;
     log.warn("a connection to the door for nodes was refused", {
       remote,
       ...(peer === undefined ? {} : { peer }),
       reason: reasonOf(error),
       ...more,
     });
+  }
+
+  #rateOf(key: string): LogRate {
+    let rate = this.#refusedRates.get(key);
+    if (rate === undefined) {
+      if (this.#refusedRates.size >= MAX_REFUSED_RATES) return this.#refusedRate;
+      this.#refusedRates.set(key, rate = new LogRate(REPEAT_LOG_MS));
+    }
+    return rate;
   }
 
   // ---- going out ---------------------------------------------------------------------------------
@@ -437,19 +456,36 @@ export class Cluster implements DialerHost {
   /** Ourselves, who is linked, and who is named and is not. */
   nodes(): NodeView[] {
     const { self } = this;
-    const { peers } = this.#options.router;
+    const { router } = this.#options;
+    const { peers } = router;
     const views = [viewOfSelf(self, this.#startedMs)];
     const dialers = [...this.#dialers.values()];
     for (const peer of peers.values()) {
       const dialer = dialers.find((other) => this.#peerAt(other) === peer);
-      if (peer.link === null && dialer === undefined) continue;
+      if (peer.link === null && dialer === undefined && !this.#isMissed(peer)) continue;
       views.push(viewOfPeer(peer, dialer));
     }
     for (const dialer of dialers) {
       if (this.#isOwn(dialer) || this.#peerAt(dialer) !== undefined) continue;
       views.push(viewOfAddress(dialer));
     }
+    for (const node of router.heardOf.nodes.values()) {
+      const isKnown = peers.has(node.id) || dialers.some(({ id }) => id === node.id);
+      if (!isKnown && node.left_ts === undefined && !this.#hasDirectory) {
+        views.push(viewOfHeard(node));
+      }
+    }
     return views;
+  }
+
+  /** Whether a node that is down and not named is to be shown: where nothing says that it is gone. */
+  #isMissed(peer: Peer): boolean {
+    return peer.leftTs === undefined && !this.#hasDirectory;
+  }
+
+  /** Whether something beside lists and hearsay says which nodes there are. */
+  get #hasDirectory(): boolean {
+    return [...this.#memberships].some((membership) => membership.isAuthority);
   }
 }
 

@@ -23,6 +23,8 @@ export const FrameType = {
   goodbye: 21,
   ask: 22,
   answer: 23,
+  /** Who does not know it does without. */
+  known: 128,
 } as const;
 
 /** Frames of this type and above may be sent to a node that does not know them. */

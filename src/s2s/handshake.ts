@@ -80,7 +80,7 @@ export async function greet(
   );
   const welcome = await expect(wire, reader, FrameType.welcome);
   if (!isProof(welcome.payload.rest(), secret, "acceptor", said)) {
-    throw new Refusal("proof", "it does not know this cluster's s2s_secret", hello);
+    throw new Refusal("proof", "the two nodes do not have the same s2s_secret", hello);
   }
   reader.maxBytes = MAX_FRAME_BYTES;
   return { wire, reader, hello, version: Math.min(S2S_VERSION, hello.version), isDialer: true };
@@ -113,7 +113,7 @@ export async function answer(
   const auth = await expect(wire, reader, FrameType.auth);
   try {
     if (!isProof(auth.payload.rest(), secret, "dialer", said)) {
-      throw new Refusal("proof", "the other node does not know this cluster's s2s_secret", hello);
+      throw new Refusal("proof", "the two nodes do not have the same s2s_secret", hello);
     }
     await onProved(hello);
   } catch (error) {

@@ -229,7 +229,9 @@ export class Link implements TurnTask {
       if (frame === undefined) return;
       const { type, payload } = frame;
       if (type === FrameType.heartbeat) this.#processHeartbeat(payload);
-      else if (type < IGNORABLE) this.#owner.onFrame(this, type, payload);
+      else if (type < IGNORABLE || type === FrameType.known) {
+        this.#owner.onFrame(this, type, payload);
+      }
     }
   }
 

@@ -29,13 +29,15 @@ export interface MembershipEvents {
 
 /** A directory of nodes. */
 export interface Membership {
-  /** For the log: `ZooKeeper 10.0.0.1:2181`; empty where nobody is named. */
+  /** For the log: `ZooKeeper 10.0.0.1:2181`. */
   readonly description: string;
   /**
    * Whether the directory works now; while it does not, who was known stays known. For `/readyz`,
    * where it is named `etc`.
    */
   readonly isUp: boolean;
+  /** Whether a node that it does not name any more is gone. */
+  readonly isAuthority: boolean;
   /** Begins to look, and to show `self` where the directory wants it; keeps on trying by itself. Called once. */
   start(self: MemberInfo, events: MembershipEvents): void;
   /** Takes ourselves out and lets go; at most `timeoutMs`. Nothing is told any more. Idempotent. */

@@ -1,6 +1,7 @@
 // What /s/nodes shows of each node.
 
 import type { Dialer } from "./dialer.ts";
+import type { HeardNode } from "./heard_of.ts";
 import type { Peer } from "./peer.ts";
 
 /** A node as it is shown. */
@@ -70,6 +71,23 @@ export function viewOfAddress(dialer: Dialer): NodeView {
     s2s_addr: dialer.addr,
     client_addr: null,
     version: null,
+    since: null,
+    rtt_ms: null,
+    skew_ms: null,
+    replay_bytes: 0,
+    lost: 0,
+  };
+}
+
+/** Somebody of whom peers tell, and who is linked to nobody. */
+export function viewOfHeard({ id, s2s_addr, client_addr, version }: HeardNode): NodeView {
+  return {
+    id,
+    self: false,
+    state: "down",
+    s2s_addr,
+    client_addr,
+    version,
     since: null,
     rtt_ms: null,
     skew_ms: null,

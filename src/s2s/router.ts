@@ -18,6 +18,7 @@ import { WireError } from "../proto/errors.ts";
 import { type AnnouncedLink, Announcer } from "./announcer.ts";
 import { FrameBuilder, FrameError, FrameType, type PayloadReader } from "./frame.ts";
 import type { Greeted } from "./handshake.ts";
+import { HeardOf, knownFrame, readKnown } from "./heard_of.ts";
 import { askKept, keptAnswer, readKeptRequest } from "./kept_questions.ts";
 import { Link, type LinkOwner } from "./link.ts";
 import { pubHead } from "./outbox.ts";
@@ -65,6 +66,8 @@ export interface RouterOptions {
   onLinkDown(peer: Peer, reason: string, sentNonsense: boolean): void;
   /** Names of members that never were linked, and are not now. */
   neverLinked(): readonly string[];
+  /** Our node id. */
+  readonly node: string;
 }
 
 /** Who wants a channel's messages. */
@@ -89,6 +92,8 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
   readonly announcer: Announcer;
   /** Every peer that was ever linked, by node id. */
   readonly peers: Map<string, Peer> = new Map();
+  /** What peers have told of others. */
+  readonly heardOf: HeardOf = new HeardOf();
 
   #options: RouterOptions;
   #limits: RouterLimits;
@@ -190,13 +195,17 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
   }
 
   missingPeers(afterTs: number): readonly string[] {
-    const missing = [...this.#options.neverLinked()];
+    const missing = new Set(this.#options.neverLinked());
+    for (const { id, keeps_history, left_ts } of this.heardOf.nodes.values()) {
+      if (this.peers.has(id) || !keeps_history) continue;
+      if (left_ts === undefined || left_ts > afterTs) missing.add(id);
+    }
     for (const peer of this.peers.values()) {
       const { link, hello, leftTs, id } = peer;
       if (link !== null || !hello.capabilities.includes("history")) continue;
-      if (leftTs === undefined || leftTs > afterTs) missing.push(id);
+      if (leftTs === undefined || leftTs > afterTs) missing.add(id);
     }
-    return missing;
+    return [...missing];
   }
 
   get maxSkewMicros(): number {
@@ -269,7 +278,15 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.#watermarks = this.#historyPeers = null;
     this.announcer.linkUp(link);
     link.start();
+    this.#tellOfPeers();
     return peer;
+  }
+
+  /** Tells every peer whom we know, and who is linked here. */
+  #tellOfPeers(): void {
+    const heard = [...this.heardOf.nodes.values()].filter(({ id }) => !this.peers.has(id));
+    const frame = knownFrame(this.peers.values(), heard);
+    for (const { link } of this.peers.values()) link?.queue(frame);
   }
 
   onDown(link: Link, reason: string): void {
@@ -281,6 +298,8 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.counters.bytesOut += link.bytesOut;
     if (peer.leftTs !== undefined) peer.leave();
     else peer.forgetTimer = setTimeout(() => this.#giveUp(peer), this.#limits.replayTimeoutMs);
+    this.heardOf.forgetTeller(peer.id);
+    this.#tellOfPeers();
     this.#options.onLinkDown(peer, reason, link.sentNonsense);
   }
 
@@ -344,6 +363,8 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
         return this.#onAsk(link, payload);
       case FrameType.answer:
         return peer.questions.processAnswer(payload);
+      case FrameType.known:
+        return this.heardOf.hear(peer.id, readKnown(payload), this.#options.node);
       case FrameType.goodbye:
         peer.leftTs = payload.u53();
         return link.close("it is stopping");

@@ -8,6 +8,7 @@ import type { MemberInfo, Membership, MembershipEvents } from "./membership.ts";
  */
 export class StaticMembership implements Membership {
   readonly isUp = true;
+  readonly isAuthority = false;
   #peers: readonly string[];
   #events: MembershipEvents | undefined;
   #isStopped = false;
@@ -19,7 +20,7 @@ export class StaticMembership implements Membership {
   }
 
   get description(): string {
-    return this.#peers.length === 0 ? "" : `s2s_peers ${this.#peers.join(",")}`;
+    return this.#peers.length === 0 ? "s2s_peers" : `s2s_peers ${this.#peers.join(",")}`;
   }
 
   /** Tells the list at once, but not before this returns. */

@@ -50,6 +50,7 @@ const LEAVE_MS = 1000;
  * tried again in the next round. A session that ZooKeeper has ended is followed by a new one.
  */
 export class ZooKeeperMembership implements Membership {
+  readonly isAuthority = true;
   readonly #options: ZooKeeperOptions;
   readonly #log: Logger;
   readonly #wake = new Wake();
