@@ -66,11 +66,18 @@ const MISTAKES: readonly Check[] = [
     find: (config) => {
       if (!isClustered(config) || config.s2s_secret !== "") return [];
       const addr = s2sListenAddr(config);
+      const remote = config.s2s_peers.find(({ hostname }) => !isLoopback(hostname));
+      if (!isLoopback(addr.hostname)) {
+        return [
+          `is empty, and others can reach ${quoted(addr.text)}, where nodes come in; give all ` +
+          "nodes the same secret, or listen on loopback (s2s_listen_addr)",
+        ];
+      }
       return [
-        isLoopback(addr.hostname)
+        remote === undefined
           ? null
-          : `is empty, and others can reach ${quoted(addr.text)}, where nodes come in; give all ` +
-            "nodes the same secret, or listen on loopback (s2s_listen_addr)",
+          : `is empty, and ${quoted(remote.text)} in s2s_peers is not on loopback: whoever ` +
+            "answers there would be taken for a node; give all nodes the same secret",
       ];
     },
   },

@@ -43,6 +43,7 @@ Deno.test("loadConfig: lists and sections in the environment", () => {
     env: {
       PUSHD_SQLITE_PATH: "/tmp/x # y",
       PUSHD_S2S_PEERS: "[::1]:2223, b:1",
+      PUSHD_S2S_SECRET: "x",
       PUSHD_ETC_SERVERS: '["a:1", "b:2"]',
       PUSHD_ALLOWED_HOSTS: "a.org",
       PUSHD_WEB_ORIGINS: "",

@@ -286,8 +286,12 @@ Deno.test("loadConfig: nodes need a secret where others can reach them, and none
   );
   assert.match(mistake, /s2s_secret: is empty, and others can reach ":2223"/);
   assert.match(mistakeOf(`s2s_listen_addr: "10.0.0.1:9"`), /can reach "10.0.0.1:9"/);
-  assert.deepEqual(load(cluster).warnings, []);
+  assert.deepEqual(load('s2s_peers: ["127.0.0.1:2233"]').warnings, []);
   assert.deepEqual(load(`s2s_listen_addr: ":9"\ns2s_secret: x`).warnings, []);
+  assert.match(
+    mistakeOf('s2s_peers: ["localhost:9", "10.0.0.2:9"]'),
+    /s2s_secret: is empty, and "10\.0\.0\.2:9" in s2s_peers is not on loopback/,
+  );
   assert.deepEqual(
     load(`tcp_listen_addr: "10.0.0.1:2222"\nauth: on\napps: [{ id: "a", secret: "b" }]`).warnings,
     [],

@@ -2,6 +2,7 @@
 
 import { Acceptor } from "../core/acceptor.ts";
 import { closeQuietly } from "../core/close_quietly.ts";
+import { isLoopback } from "../core/host_check.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
@@ -358,6 +359,10 @@ export class Cluster implements DialerHost {
 
   async connect(dialer: Dialer): Promise<void> {
     const { self, secret } = this.#options;
+    // A directory may name any address, and an empty secret is known to everybody.
+    if (secret === "" && !isLoopback(splitAddr(dialer.addr).hostname)) {
+      throw new Error("s2s_secret is empty, and this address is not on loopback");
+    }
     const wire = await this.#dial(dialer.addr);
     const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
     dialer.isGreeting = true;
@@ -366,7 +371,11 @@ export class Cluster implements DialerHost {
       const greeted = await greet(wire, { self, secret }, "", (hello) => {
         dialer.id = hello.id;
         this.#checkIncarnation(hello);
-        if (this.isLinked(hello.id)) throw new Refusal("linked", "it is linked already", hello);
+        // Where a node is named twice, one of the two dialers is enough.
+        if (this.isLinked(hello.id) || this.#isProving(hello.id)) {
+          throw new Refusal("linked", "it is linked already", hello);
+        }
+        dialer.isProving = true;
       });
       if (this.#isStopping) throw new Error("this node is stopping");
       this.#up(greeted, dialer.addr);
@@ -379,8 +388,12 @@ export class Cluster implements DialerHost {
       throw error;
     } finally {
       clearTimeout(deadline);
-      dialer.isGreeting = false;
+      dialer.isGreeting = dialer.isProving = false;
     }
+  }
+
+  #isProving(id: string): boolean {
+    return [...this.#dialers.values()].some((dialer) => dialer.isProving && dialer.id === id);
   }
 
   onFailed(dialer: Dialer, error: unknown, isNew: boolean): void {

@@ -28,6 +28,8 @@ export class Dialer {
   isSelf = false;
   /** Whether a connection is made and not a link yet. */
   isGreeting = false;
+  /** Whether it is to be linked as soon as both sides have proved themselves. */
+  isProving = false;
   /** Dials that have failed since the last link. */
   failures = 0;
   /** Resolves when the first dial has ended. */

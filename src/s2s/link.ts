@@ -19,6 +19,8 @@ const MAX_CONTROL_BYTES = 64 * 2 ** 20;
 const FULL_CONTROL_BYTES = 1 * 2 ** 20;
 /** Heartbeats in one timeout. */
 const BEATS = 3;
+/** They do not go more often for a peer that waits for less, ms. */
+const MIN_BEAT_MS = 50;
 /** Received messages are acknowledged after so many bytes, or so long, ms. */
 const ACK_BYTES = 128 * 1024;
 const ACK_MS = 50;
@@ -37,7 +39,7 @@ export interface LinkOwner {
 export interface LinkOptions {
   readonly turn: Turn;
   readonly outbox: Outbox;
-  /** A peer that sends no byte for so long is gone, ms. */
+  /** A peer that sends no byte for so long is gone, ms. The peer is told, and beats accordingly. */
   readonly timeoutMs: () => number;
   /** Our clock's last timestamp, microseconds. */
   readonly lastTs: () => number;
@@ -76,6 +78,8 @@ export class Link implements TurnTask {
   /** The peer's last heartbeat, to be sent back, and when it came. */
   #echo = 0;
   #echoAtMs = 0;
+  /** How long the peer waits for a sign of life, ms; it may be another time than ours. */
+  #peerTimeoutMs = Infinity;
   #unackedBytes = 0;
   #ackSeq = -1;
   #ackTimer: ReturnType<typeof setTimeout> | undefined;
@@ -267,7 +271,8 @@ export class Link implements TurnTask {
     }
     this.#sendHeartbeat(nowMs);
     if (this.#isResumed) this.#options.outbox.addClock(this.#options.lastTs(), true);
-    this.#timer = setTimeout(() => this.#beat(), intervalMs);
+    const beatMs = Math.max(MIN_BEAT_MS, this.#peerTimeoutMs / BEATS);
+    this.#timer = setTimeout(() => this.#beat(), Math.min(intervalMs, beatMs));
   }
 
   #sendHeartbeat(nowMs: number): void {
@@ -275,7 +280,8 @@ export class Link implements TurnTask {
     this.queue(
       new FrameBuilder(FrameType.heartbeat)
         .f64(nowMs).f64(this.#echo).f64(heldMs)
-        .u53(Date.now() * 1000).u53(this.#options.lastTs()).finish(),
+        .u53(Date.now() * 1000).u53(this.#options.lastTs())
+        .u53(this.#options.timeoutMs()).finish(),
     );
   }
 
@@ -292,6 +298,17 @@ export class Link implements TurnTask {
       this.rttMs = Math.max(0, nowMs - echoed - heldMs);
     }
     this.#owner.onHeartbeat(this, payload.u53(), payload.u53());
+    // Earlier versions do not say.
+    if (payload.left > 0) this.#hearTimeout(payload.u53());
+  }
+
+  #hearTimeout(timeoutMs: number): void {
+    const isShorter = timeoutMs < this.#peerTimeoutMs;
+    this.#peerTimeoutMs = timeoutMs;
+    if (!isShorter || timeoutMs >= this.#options.timeoutMs()) return;
+    // What is set for the next heartbeat may be too late for it.
+    clearTimeout(this.#timer);
+    this.#beat();
   }
 
   /** Ends the link. Idempotent. */

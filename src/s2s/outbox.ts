@@ -251,13 +251,18 @@ export class Outbox {
 
   /** Forgets everything that the peer has not got, and counts it as lost. */
   giveUp(): void {
-    let at = this.#ackedSeq;
-    for (const { from, end } of this.#counted) {
+    const first = this.#ackedSeq;
+    const counted = this.#counted;
+    let at = first;
+    for (const { from, end } of counted) {
       if (at < from) this.lost += from - at;
       at = Math.max(at, end);
     }
     this.lost += this.#nextSeq - at;
     this.clear();
+    // The peer may come back, and say how far it is: they are not counted anew then.
+    this.#counted = counted;
+    this.#note(first, this.#nextSeq);
   }
 
   /** Forgets everything that the peer has not got, because nobody waits for it. */
