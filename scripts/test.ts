@@ -46,17 +46,24 @@ export function exitCode(testCode: number, counts: Counts, requireAll: boolean):
  */
 const SIDE_BY_SIDE = [
   "src/config/file_watch_test.ts",
+  "src/s2s/tls_wire_test.ts",
   "src/storage/sqlite_faults_test.ts",
   "tests/apps_test.ts",
+  "tests/cluster_life_test.ts",
+  "tests/cluster_mongo_test.ts",
   "tests/config_test.ts",
+  "tests/drain_test.ts",
   "tests/history_file_test.ts",
   "tests/history_mongo_faults_test.ts",
   "tests/history_retention_test.ts",
+  "tests/lame_duck_test.ts",
+  "tests/loris_test.ts",
   "tests/mongodb_faults_test.ts",
   "tests/mongodb_test.ts",
   "tests/proxy_test.ts",
   "tests/reload_test.ts",
   "tests/tls_test.ts",
+  "tests/zookeeper_test.ts",
 ];
 /** More than the cores of a small machine: most of them wait. */
 const JOBS = 3;

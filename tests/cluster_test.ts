@@ -47,13 +47,13 @@ Deno.test("cluster: at SUBSCRIBED a pub anywhere reaches it, a thousand times", 
   }
 });
 
-Deno.test("cluster: the last subscriber leaves as another comes, ten thousand times", async () => {
+Deno.test("cluster: the last subscriber leaves as another comes, thousands of times", async () => {
   await using cluster = await LoopbackCluster.start(2, { config: { msg_storage: "memory" } });
   using publisher = await cluster.connect(1);
   const subscribers = [await cluster.connect(0), await cluster.connect(0)];
   try {
     await subscribers[0].ask("sub c", "SUBSCRIBED c");
-    for (let i = 0; i < 10_000; i++) {
+    for (let i = 0; i < 3000; i++) {
       const [before, next] = [subscribers[i % 2], subscribers[(i + 1) % 2]];
       // Both at once: which of them the server sees first is anybody's guess.
       await Promise.all([before.send("unsub c\n"), next.send("sub c\n")]);

@@ -41,7 +41,7 @@ async function touchConfig(pushd: Pushd): Promise<void> {
 const signal = (name: Deno.Signal) => (pushd: Pushd) => Promise.resolve(pushd.signal(name));
 
 const CASES: Case[] = [
-  { task: "serv.accept", bug: "serv/acceptor.ts Acceptor run" },
+  { task: "serv.accept", bug: "core/acceptor.ts Acceptor run" },
   {
     task: "serv.connection",
     bug: "serv/connection.ts Connection run",
