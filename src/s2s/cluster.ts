@@ -431,7 +431,21 @@ export class Cluster implements DialerHost {
       ...(isAnother ? { restarted: true } : {}),
       ...(waiting > 0 && !isAnother ? { replay_bytes: waiting } : {}),
     });
+    if (this.#keepsApart(hello)) {
+      log.error(
+        "of this node and the peer one keeps history and tokens in MongoDB, the other by itself: each " +
+          "answers without the other's, and does not say PARTIAL; give all nodes the same msg_storage",
+        { peer: hello.id },
+      );
+    }
     for (const dialer of this.#dialers.values()) dialer.wake();
+  }
+
+  /** Whether one of the two has the store of all, and the other its own: who shares one asks for no tokens. */
+  #keepsApart({ capabilities }: Hello): boolean {
+    const own = this.self.capabilities;
+    return own.includes("history") && capabilities.includes("history") &&
+      own.includes("tokens") !== capabilities.includes("tokens");
   }
 
   /** A link has ended. */

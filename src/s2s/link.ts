@@ -21,6 +21,8 @@ const FULL_CONTROL_BYTES = 1 * 2 ** 20;
 const BEATS = 3;
 /** They do not go more often for a peer that waits for less, ms. */
 const MIN_BEAT_MS = 50;
+/** They go so often however long a peer waits: they also say how far clocks are apart, ms. */
+const MAX_BEAT_MS = 60_000;
 /** Received messages are acknowledged after so many bytes, or so long, ms. */
 const ACK_BYTES = 128 * 1024;
 const ACK_MS = 50;
@@ -272,7 +274,7 @@ export class Link implements TurnTask {
     this.#sendHeartbeat(nowMs);
     if (this.#isResumed) this.#options.outbox.addClock(this.#options.lastTs(), true);
     const beatMs = Math.max(MIN_BEAT_MS, this.#peerTimeoutMs / BEATS);
-    this.#timer = setTimeout(() => this.#beat(), Math.min(intervalMs, beatMs));
+    this.#timer = setTimeout(() => this.#beat(), Math.min(intervalMs, beatMs, MAX_BEAT_MS));
   }
 
   #sendHeartbeat(nowMs: number): void {

@@ -29,6 +29,8 @@ import { answerFrame } from "./questions.ts";
 const MAX_AHEAD_MICROS = 60_000_000;
 /** A link whose unsent messages have made no progress for so long holds no publisher back, ms. */
 const STOPPED_MS = 1000;
+/** A longer timer would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 /** The same complaint about the same peer is logged so often at most, ms. */
 const LOG_PERIOD_MS = 10_000;
 
@@ -297,7 +299,10 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.counters.bytesIn += link.bytesIn;
     this.counters.bytesOut += link.bytesOut;
     if (peer.leftTs !== undefined) peer.leave();
-    else peer.forgetTimer = setTimeout(() => this.#giveUp(peer), this.#limits.replayTimeoutMs);
+    else {
+      const ms = Math.min(this.#limits.replayTimeoutMs, MAX_TIMER_MS);
+      peer.forgetTimer = setTimeout(() => this.#giveUp(peer), ms);
+    }
     this.heardOf.forgetTeller(peer.id);
     this.#tellOfPeers();
     this.#options.onLinkDown(peer, reason, link.sentNonsense);
