@@ -38,7 +38,7 @@ import { MemoryTokenStore } from "./storage/memory_tokens.ts";
 
 /** The least time for what is to be stored at a stop, ms. */
 const MIN_STORE_STOP_MS = 2000;
-/** How long the other nodes are given for what is on its way to them at a stop, ms. */
+/** The least time that other nodes are given for what is on its way to them at a stop, ms. */
 const LEAVE_CLUSTER_MS = 2000;
 /** What connections that a lame duck could not close get on top, ms at most. */
 const LAST_CALL_MS = 2000;
@@ -289,7 +289,7 @@ export class Pushd {
     const endMs = performance.now() + drainMs;
     const connections = await this.server.stop(drainMs);
     this.doors.close();
-    await this.cluster?.stop(LEAVE_CLUSTER_MS);
+    await this.cluster?.stop(Math.max(LEAVE_CLUSTER_MS, endMs - performance.now()));
     await this.retention?.stop();
     // What is acknowledged has earned a moment, also where the clients took all the time there was.
     const leftMs = Math.max(MIN_STORE_STOP_MS, endMs - performance.now());

@@ -99,6 +99,7 @@ async function startPair(): Promise<{ first: Pushd; second: Pushd; write(peers: 
     stats_listen_addr: "127.0.0.1:0",
     s2s_listen_addr: `127.0.0.1:${ports[i]}`,
     s2s_peers: peers,
+    drain_timeout: "1s",
   });
   const first = await startPushd({ config: configOf(0, []) });
   const second = await startPushd({ config: configOf(1, []) });
@@ -134,6 +135,42 @@ Deno.test("cluster: a reload links who is named then; who is named no more is no
   await second.stop();
   await first.waitForLog(/INFO .*a node has left peer=n1/);
   assert.deepEqual((await (await first.get("/s/nodes")).json()).nodes.length, 1);
+});
+
+Deno.test("cluster: a node that cannot pass on what it has accepted before it stops says so", async () => {
+  const { first, second, write } = await startPair();
+  await using _first = first;
+  await using _second = second;
+  write(["second"]);
+  first.signal("SIGHUP");
+  await second.waitForLog(/INFO .*linked peer=n0/);
+  using subscriber = await Client.connect(second.port);
+  using publisher = await Client.connect(first.port);
+  await subscriber.ask("sub c", "SUBSCRIBED c");
+  second.signal("SIGSTOP");
+  for (let i = 0; i < 5; i++) await publisher.ask("pub c x", PUBLISHED);
+  first.signal("SIGTERM");
+  await first.waitForLog(/ERROR .*stops before a peer has got .*peer=n1 messages=5\n/);
+  second.signal("SIGCONT");
+});
+
+Deno.test("cluster: a node that is listed under two names is linked once", async () => {
+  const port = getAvailablePort();
+  const node = (id: string, s2s: number, peers: string[]) => ({
+    node_id: id,
+    tcp_listen_addr: "127.0.0.1:0",
+    stats_listen_addr: "127.0.0.1:0",
+    s2s_listen_addr: `127.0.0.1:${s2s}`,
+    s2s_peers: peers,
+  });
+  await using second = await startPushd({ config: node("n1", port, []) });
+  const names = [`127.0.0.1:${port}`, `localhost:${port}`];
+  await using first = await startPushd({ config: node("n0", getAvailablePort(), names) });
+  await first.waitForLog(/INFO .*linked peer=n1/);
+  await first.waitForLog(/INFO .*ready/);
+  await second.stop();
+  await first.waitForLog(/INFO .*a node has left peer=n1/);
+  assert.doesNotMatch(first.log(), /a link is down/);
 });
 
 Deno.test("cluster: to stand alone or not needs a restart", async () => {

@@ -1,7 +1,7 @@
 // The keys of a cluster: how nodes find one another, prove themselves, and what they keep for one another.
 
 import { key, RELOAD } from "./key_spec.ts";
-import { count, duration, list, optionalAddress, size, text } from "./value_types.ts";
+import { count, duration, list, MAX_TIMER_MS, optionalAddress, size, text } from "./value_types.ts";
 import { parseDialAddr, parseName, parsePath, parseSecret, ValueFault } from "./values.ts";
 
 const KiB = 2 ** 10;
@@ -85,7 +85,7 @@ export const CLUSTER_KEYS = {
   ),
   s2s_session_timeout: key(
     "cluster",
-    duration(),
+    duration({ maxMs: MAX_TIMER_MS }),
     "10s",
     "A node that was silent for so long is down. Heartbeats go at a third of it; it is also asked of ZooKeeper as the session's timeout.",
     RELOAD,
@@ -97,7 +97,13 @@ export const CLUSTER_KEYS = {
     "What is kept, per node, for a link that is down.",
     RELOAD,
   ),
-  s2s_replay_timeout: key("cluster", duration(), "2m", "How long it is kept.", RELOAD),
+  s2s_replay_timeout: key(
+    "cluster",
+    duration({ maxMs: MAX_TIMER_MS }),
+    "2m",
+    "How long it is kept.",
+    RELOAD,
+  ),
   s2s_bloom_threshold: key(
     "cluster",
     count(1),

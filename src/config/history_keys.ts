@@ -1,7 +1,16 @@
 // The keys of history: where messages are kept, for how long, and how much of them in memory.
 
 import { key, RELOAD } from "./key_spec.ts";
-import { address, count, duration, oneOf, oneOfCounts, size, text } from "./value_types.ts";
+import {
+  address,
+  count,
+  duration,
+  MAX_TIMER_MS,
+  oneOf,
+  oneOfCounts,
+  size,
+  text,
+} from "./value_types.ts";
 import { parseDialAddr, parseMongoUrl, parsePath, ValueFault } from "./values.ts";
 
 const KiB = 2 ** 10;
@@ -117,19 +126,19 @@ export const HISTORY_KEYS = {
   ),
   "mongodb.conn_timeout": key(
     "history",
-    duration(),
+    duration({ maxMs: MAX_TIMER_MS }),
     "5s",
     "How long connecting to the database may take.",
   ),
   "mongodb.sync_timeout": key(
     "history",
-    duration(),
+    duration({ maxMs: MAX_TIMER_MS }),
     "5s",
     "How long to look for a database server that can be used.",
   ),
   "mongodb.operation_timeout": key(
     "history",
-    duration(),
+    duration({ maxMs: MAX_TIMER_MS }),
     "5s",
     "How long one read or write of the database may take.",
   ),

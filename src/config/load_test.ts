@@ -279,6 +279,20 @@ Deno.test("loadConfig: what is not yet in this version is said once it is set", 
   assert.deepEqual(load('msg_storage: ""').warnings, []);
 });
 
+Deno.test("loadConfig: what waits on one timer is not longer than a timer can be", () => {
+  for (
+    const [key, quoted] of [
+      ["s2s_replay_timeout", "s2s_replay_timeout: 720h"],
+      ["s2s_session_timeout", "s2s_session_timeout: 720h"],
+      ["drain_timeout", "drain_timeout: 720h"],
+      ["mongodb.conn_timeout", "mongodb: {\n  conn_timeout: 720h\n}"],
+    ]
+  ) {
+    assert.match(mistakeOf(quoted), new RegExp(`${key}: "720h": too long; write 576h or less`));
+  }
+  assert.equal(load("s2s_replay_timeout: 576h").config.s2s_replay_timeout, 576 * 3_600_000);
+});
+
 Deno.test("loadConfig: nodes need a secret where others can reach them, and none on loopback", () => {
   const cluster = 's2s_peers: ["10.0.0.2:2223"]\n';
   const mistake = mistakeOf(

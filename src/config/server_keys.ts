@@ -8,6 +8,7 @@ import {
   duration,
   flag,
   list,
+  MAX_TIMER_MS,
   oneOf,
   optionalAddress,
   optionalCount,
@@ -243,7 +244,7 @@ export const HTTP_KEYS = {
 
   drain_timeout: key(
     "stop",
-    duration(),
+    duration({ maxMs: MAX_TIMER_MS }),
     "10s",
     "How long an orderly stop may take; then what is left is cut off.",
     RELOAD,

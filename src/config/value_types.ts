@@ -65,6 +65,9 @@ function wrongKind(raw: unknown, takes: string): string {
   return `expected is ${takes}, not ${Array.isArray(raw) ? "a list" : "a section"}`;
 }
 
+/** The longest time for what waits on one timer, ms: 2^31, 24.9 days, is at once for the runtime. */
+export const MAX_TIMER_MS = 24 * 24 * 3_600_000;
+
 /** A duration in milliseconds; `0` only where `zero` is set. */
 export function duration(
   limits: { zero?: boolean; minMs?: number; maxMs?: number } = {},

@@ -149,7 +149,7 @@ export class Cluster implements DialerHost {
     this.#acceptor.close();
     await Promise.all([
       this.#options.router.leave(timeoutMs),
-      ...[...this.#memberships].map((membership) => membership.stop(timeoutMs)),
+      ...[...this.#memberships].map((membership) => membership.stop(Math.min(timeoutMs, LEAVE_MS))),
     ]);
   }
 

@@ -62,6 +62,11 @@ export class Outbox {
     return this.#nextSeq;
   }
 
+  /** Messages that have not been acknowledged. */
+  get unacknowledged(): number {
+    return this.#nextSeq - this.#ackedSeq;
+  }
+
   /** Whether everything has been acknowledged. */
   get isEmpty(): boolean {
     return this.#ackedSeq === this.#nextSeq;

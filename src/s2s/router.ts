@@ -29,8 +29,8 @@ import { answerFrame } from "./questions.ts";
 const MAX_AHEAD_MICROS = 60_000_000;
 /** A link whose unsent messages have made no progress for so long holds no publisher back, ms. */
 const STOPPED_MS = 1000;
-/** A longer timer would fire at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** How long a peer for whom nothing is on its way may take to hear our farewell, ms. */
+const LEAVE_IDLE_MS = 2000;
 /** The same complaint about the same peer is logged so often at most, ms. */
 const LOG_PERIOD_MS = 10_000;
 
@@ -299,10 +299,7 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.counters.bytesIn += link.bytesIn;
     this.counters.bytesOut += link.bytesOut;
     if (peer.leftTs !== undefined) peer.leave();
-    else {
-      const ms = Math.min(this.#limits.replayTimeoutMs, MAX_TIMER_MS);
-      peer.forgetTimer = setTimeout(() => this.#giveUp(peer), ms);
-    }
+    else peer.forgetTimer = setTimeout(() => this.#giveUp(peer), this.#limits.replayTimeoutMs);
     this.heardOf.forgetTeller(peer.id);
     this.#tellOfPeers();
     this.#options.onLinkDown(peer, reason, link.sentNonsense);
@@ -316,25 +313,47 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     if (peer.outbox.lost > lost) this.#onLost(peer, peer.outbox.lost - lost);
   }
 
-  /** Says farewell to every peer, behind all that is on its way; at most `timeoutMs`. */
+  /**
+   * Says farewell to every peer, behind all that is on its way; at most `timeoutMs`, and less to one for
+   * whom nothing is. What a peer has not got by then is logged.
+   */
   async leave(timeoutMs: number): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<void>((resolve) => timer = setTimeout(resolve, timeoutMs));
-    const links = [...this.peers.values()].flatMap(({ link }) => link === null ? [] : [link]);
-    const farewell = links.map(async (link) => {
-      await link.flushed();
-      link.queue(new FrameBuilder(FrameType.goodbye).u53(this.host.lastTs).finish());
-      // It hangs up when it has read that. If we did, what is still in our socket from it would have
-      // the connection reset, and with it what is on its way.
-      await link.whenDown();
-    });
-    await Promise.race([Promise.all(farewell), late]);
-    clearTimeout(timer);
+    const late = deadline(timeoutMs);
+    const idle = deadline(Math.min(timeoutMs, LEAVE_IDLE_MS));
+    await Promise.all([...this.peers.values()].map(async (peer) => {
+      const { id, link, outbox } = peer;
+      let hasAll = false;
+      if (link !== null) {
+        const farewell = this.#sayFarewell(link).then((isHeard) => hasAll = isHeard);
+        await Promise.race([farewell, idle.promise]);
+        if (!hasAll && !outbox.isEmpty) await Promise.race([farewell, late.promise]);
+      }
+      const { unacknowledged: messages } = outbox;
+      if (!hasAll && messages > 0) {
+        log.error("this node stops before a peer has got what was accepted here", {
+          peer: id,
+          messages,
+        });
+      }
+    }));
+    late.clear();
+    idle.clear();
     for (const peer of this.peers.values()) {
       clearTimeout(peer.forgetTimer);
       peer.link?.close("this node stops");
       clearTimeout(peer.forgetTimer);
     }
+  }
+
+  /** Resolves when the link is down; to whether everything before the farewell, and it, was sent. */
+  async #sayFarewell(link: Link): Promise<boolean> {
+    await link.flushed();
+    if (!link.isOpen) return false;
+    link.queue(new FrameBuilder(FrameType.goodbye).u53(this.host.lastTs).finish());
+    // It hangs up when it has read that. If we did, what is still in our socket from it would have
+    // the connection reset, and with it what is on its way.
+    await link.whenDown();
+    return true;
   }
 
   // ---- told by links -------------------------------------------------------------------------
@@ -521,4 +540,11 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     }
     return answerFrame(id, false, `a question that is not known here: ${String(op).slice(0, 50)}`);
   }
+}
+
+/** A promise that resolves after so long, unless it is cleared. */
+function deadline(ms: number): { promise: Promise<void>; clear: () => void } {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const promise = new Promise<void>((resolve) => timer = setTimeout(resolve, ms));
+  return { promise, clear: () => clearTimeout(timer) };
 }
