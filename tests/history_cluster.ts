@@ -401,6 +401,8 @@ export class TestRouter implements HistoryRouter {
   /** The channels that each peer wants, as far as is known here. */
   readonly wantedBy = new Map<string, Set<string>>();
   #wanted = new Map<Channel, Set<string>>();
+  /** By peer, channels that are wanted and of which it may not have heard before its link failed. */
+  #unheard = new Map<string, Set<Channel>>();
 
   constructor(readonly self: TestNode) {
     this.maxSkewMicros = self.all.options.maxSkewMicros ?? 500_000;
@@ -444,7 +446,10 @@ export class TestRouter implements HistoryRouter {
     this.#wanted.set(channel, waitsFor);
     const { name } = channel;
     for (const peer of this.#peers) {
-      if (this.down.has(peer.node)) continue;
+      if (this.down.has(peer.node)) {
+        this.#unheardBy(peer.node).add(channel);
+        continue;
+      }
       waitsFor.add(peer.node);
       this.#tell(peer, () => {
         peer.router.hear(this.self.node, name, true);
@@ -476,6 +481,7 @@ export class TestRouter implements HistoryRouter {
 
   unwant(channel: Channel): void {
     if (!this.#wanted.delete(channel)) return;
+    for (const channels of this.#unheard.values()) channels.delete(channel);
     const { name } = channel;
     for (const peer of this.#peers) {
       if (!this.down.has(peer.node)) {
@@ -525,16 +531,29 @@ export class TestRouter implements HistoryRouter {
   /** The link to a peer fails: nobody waits for it any more. */
   linkDown(peer: TestNode): void {
     this.down.add(peer.node);
-    for (const waitsFor of this.#wanted.values()) waitsFor.delete(peer.node);
+    for (const [channel, waitsFor] of this.#wanted) {
+      if (waitsFor.delete(peer.node)) this.#unheardBy(peer.node).add(channel);
+    }
   }
 
-  /** The link to a peer is up again, or for the first time: it hears everything, from now on. */
+  #unheardBy(peer: string): Set<Channel> {
+    let channels = this.#unheard.get(peer);
+    if (channels === undefined) this.#unheard.set(peer, channels = new Set());
+    return channels;
+  }
+
+  /**
+   * The link to a peer is up again, or for the first time: it hears everything. What it knew before was
+   * kept for us meanwhile.
+   */
   linkUp(peer: TestNode): void {
     this.down.delete(peer.node);
     peer.router.wantedBy.delete(this.self.node);
     for (const channel of this.#wanted.keys()) peer.router.hear(this.self.node, channel.name, true);
     this.self.sawTimestamp(peer.lastTs);
-    this.self.cluster.logs.interrupt(peer.node, -1);
+    const unheard = this.#unheardBy(peer.node);
+    if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
+    unheard.clear();
   }
 }
 

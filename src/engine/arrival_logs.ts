@@ -3,7 +3,7 @@
 import type { PooledBuffer } from "../core/buffer_pool.ts";
 import { nextTurn } from "../core/turn.ts";
 import { ArrivalLog, type LogReader } from "./arrival_log.ts";
-import type { ArrivalSegment } from "./arrival_segment.ts";
+import type { ArrivalSegment, Known } from "./arrival_segment.ts";
 import type { Channel } from "./channel.ts";
 import { nextMoment } from "./moment.ts";
 import type { Router } from "./ports/router.ts";
@@ -52,8 +52,8 @@ interface Interruption {
 const LOGS_PER_TURN = 1000;
 /** So many are told apart. */
 const MAX_INTERRUPTIONS = 32;
-/** What a log takes beside its entries, an estimate. */
-const LOG_OVERHEAD_BYTES = 1000;
+/** What a log takes beside its segments, an estimate. */
+const LOG_OVERHEAD_BYTES = 500;
 
 /**
  * Over the bound in bytes the log that was used longest ago pays: those of channels without followers
@@ -74,7 +74,7 @@ export class ArrivalLogs {
   #interruptions: Interruption[] = [];
   /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
   #acknowledgedTs = -1;
-  /** Our clock when last something was missed, or a log in use dropped with what had arrived in it. */
+  /** Up to here followers may have been given what no log has, or have missed something. */
   #missedTs = 0;
 
   constructor(
@@ -99,9 +99,12 @@ export class ArrivalLogs {
     this.#endInterrupted(channel, log);
     if (log === undefined || log.current === null || !log.current.takes(node)) {
       // Before the peers know that it is wanted something would be missing.
-      if (!this.#host.isWanted(channel)) return this.#lapse(log);
+      if (!this.#host.isWanted(channel)) {
+        this.#missedTs = Math.max(this.#missedTs, batch.lastTs);
+        return this.#lapse(log);
+      }
       log ??= this.#make(channel);
-      this.#begin(log, node, batch.firstTs - 1);
+      this.#begin(channel, log, node, batch.firstTs - 1);
     }
     const before = log.bytes;
     const { lines: buffer, count, firstTs, lastTs, froms } = batch;
@@ -125,7 +128,7 @@ export class ArrivalLogs {
     this.#endInterrupted(channel, log);
     log ??= this.#make(channel);
     this.#touch(channel, log);
-    const current = log.current ?? this.#begin(log, this.#host.node, this.#host.lastTs);
+    const current = log.current ?? this.#begin(channel, log, this.#host.node, this.#host.lastTs);
     return { log, current };
   }
 
@@ -160,7 +163,9 @@ export class ArrivalLogs {
   }
 
   /** `node` is about to append something, all of which is later than `ts`. */
-  #begin(log: ArrivalLog, node: string, ts: number): ArrivalSegment {
+  #begin(channel: Channel, log: ArrivalLog, node: string, ts: number): ArrivalSegment {
+    const before = log.bytes;
+    log.end();
     const { node: own, lastTs } = this.#host;
     const { watermarks, historyPeers } = this.#router;
     const arrived = new Map(watermarks);
@@ -169,14 +174,28 @@ export class ArrivalLogs {
     // clock past its own; so has what stands in a segment before this one, or is missed.
     const acknowledgedTs = this.#acknowledgedTs < 0 ? lastTs : this.#acknowledgedTs;
     const sinceTs = Math.max(acknowledgedTs, this.#missedTs, log.lastTs);
-    for (const peer of [...(log.current?.nodes ?? []), ...historyPeers.map(({ node }) => node)]) {
-      complete.set(peer, Math.max(sinceTs, watermarks.get(peer) ?? 0));
+    const { former } = log;
+    const known = former?.known() ?? new Map<string, Known>();
+    // Of one that is away, what it keeps for us will come. One that is forgotten will be new.
+    const away = [...known.keys()].filter((peer) => watermarks.has(peer));
+    for (const peer of new Set([...away, ...historyPeers.map(({ node }) => node), node])) {
+      const mark = watermarks.get(peer) ?? 0;
+      const knew = known.get(peer);
+      if (
+        former === null || knew === undefined ||
+        this.#isInterrupted(channel, former, (node) => node === peer)
+      ) {
+        complete.set(peer, Math.max(sinceTs, mark, peer === node ? ts : 0));
+      } else {
+        // Nothing of it is missing between the two.
+        const reached = Math.max(mark, knew.reached);
+        arrived.set(peer, reached);
+        complete.set(peer, Math.max(reached, knew.complete));
+      }
     }
-    if (node !== own) complete.set(node, Math.max(sinceTs, watermarks.get(node) ?? 0, ts));
     const ownTs = node === own ? ts : lastTs;
     arrived.set(own, ownTs);
     complete.set(own, ownTs);
-    const before = log.bytes;
     const segment = log.begin({ arrived, complete });
     this.bytes += log.bytes - before;
     return segment;
@@ -230,11 +249,23 @@ export class ArrivalLogs {
 
   #endInterrupted(channel: Channel, log: ArrivalLog | undefined): void {
     const current = log?.current ?? null;
-    if (current === null) return;
-    for (const { at, node, knownVersion } of this.#interruptions) {
-      if (current.bornAt >= at || channel.interestVersion <= knownVersion) continue;
-      if (node === null || current.takes(node)) return this.#lapse(log);
-    }
+    if (log === undefined || current === null) return;
+    if (!this.#isInterrupted(channel, current, (node) => current.takes(node))) return;
+    const before = log.bytes;
+    log.end();
+    this.bytes += log.bytes - before;
+  }
+
+  /** Whether something may be missing behind the segment, of a node that is `concerned`. */
+  #isInterrupted(
+    channel: Channel,
+    segment: ArrivalSegment,
+    concerned: (node: string) => boolean,
+  ): boolean {
+    return this.#interruptions.some(({ at, node, knownVersion }) =>
+      segment.bornAt < at && channel.interestVersion > knownVersion &&
+      (node === null || concerned(node))
+    );
   }
 
   /** Messages of the channel that were accepted here, from `ts` on, have not been kept. */

@@ -41,6 +41,16 @@ export interface SegmentStart {
    * among these must not be appended.
    */
   readonly complete: ReadonlyMap<string, number>;
+  /** The segment that it goes on from: nothing was given to the subscribers between the two. */
+  readonly former?: ArrivalSegment | null;
+}
+
+/** What a segment knows of a node. */
+export interface Known {
+  /** As in {@link SegmentStart}. */
+  readonly complete: number;
+  /** Everything of the node up to here came before the end of the segment. */
+  readonly reached: number;
 }
 
 /** A place between two lines of a segment. */
@@ -71,6 +81,10 @@ export interface LogPiece {
 const ENTRY_OVERHEAD_BYTES = 350;
 const MARK_BYTES = 40;
 const NAME_OVERHEAD_BYTES = 24;
+/** What a segment takes beside its entries, an estimate. */
+const SEGMENT_OVERHEAD_BYTES = 1000;
+/** Messages that have been kept for us for longer than that are not looked for, microseconds. */
+const MAX_LATE_MICROS = 10 * 60 * 1_000_000;
 
 /**
  * What arrived while the channel was wanted without a break. Each message of a node stands in it once
@@ -81,7 +95,7 @@ export class ArrivalSegment {
   /** When it began. */
   readonly bornAt: number = nextMoment();
   /** Bytes that it occupies, bookkeeping included. */
-  bytes = 0;
+  bytes = SEGMENT_OVERHEAD_BYTES;
   /** Messages. */
   count = 0;
   /** Whether it is kept no more. */
@@ -94,11 +108,24 @@ export class ArrivalSegment {
   #entries: Entry[] = [];
   /** Number of the first entry. */
   #firstSeq = 0;
+  /** When the segment was born that it goes on from; 0 for none. */
+  #followsAt: number;
+  /** By node, the last message that somebody has read elsewhere, on the way to here. */
+  #readElsewhere: Map<string, number>;
 
-  constructor(start: SegmentStart, prefixLength: number) {
-    this.#before = new Map(start.arrived);
-    this.#complete = start.complete;
+  constructor({ arrived, complete, former = null }: SegmentStart, prefixLength: number) {
+    this.#before = new Map(arrived);
+    this.#complete = complete;
     this.#prefixLength = prefixLength;
+    this.#readElsewhere = new Map(former === null ? [] : former.#readElsewhere);
+    if (former === null) this.#followsAt = 0;
+    // One without messages is not kept: what came before that is what it goes on from.
+    else this.#followsAt = former.count > 0 ? former.bornAt : former.#goesOnFrom;
+  }
+
+  /** `#followsAt`, as long as nothing has been dropped that stood between the two; 0 then, too. */
+  get #goesOnFrom(): number {
+    return this.#firstSeq === 0 ? this.#followsAt : 0;
   }
 
   /** What arrived together counts as one. */
@@ -111,9 +138,22 @@ export class ArrivalSegment {
     return this.#complete.has(node);
   }
 
-  /** The nodes whose messages it takes. */
-  get nodes(): Iterable<string> {
-    return this.#complete.keys();
+  /** What it knows of the nodes whose messages it takes, as it is now. */
+  known(): Map<string, Known> {
+    const reached = new Map(this.#before);
+    for (const { node, lastTs } of this.#entries) {
+      reached.set(node, Math.max(reached.get(node) ?? 0, lastTs));
+    }
+    const known = new Map<string, Known>();
+    for (const [node, complete] of this.#complete) {
+      known.set(node, { complete, reached: reached.get(node) ?? 0 });
+    }
+    return known;
+  }
+
+  /** Somebody on the way to it has read the node's message at `ts` elsewhere. */
+  noteRead(node: string, ts: number): void {
+    this.#readElsewhere.set(node, Math.max(this.#readElsewhere.get(node) ?? 0, ts));
   }
 
   /** Adds what has arrived, and an ownership of its buffer. */
@@ -146,8 +186,10 @@ export class ArrivalSegment {
 
   /** Drops everything. */
   drop(): void {
+    if (this.isDropped) return;
     this.isDropped = true;
     while (this.dropOldest());
+    this.bytes -= SEGMENT_OVERHEAD_BYTES;
   }
 
   /** Takes out the node's messages from `ts` on. */
@@ -216,29 +258,41 @@ export class ArrivalSegment {
   }
 
   /**
-   * The place behind the message with the timestamp `ts`, the first one of several, and what had
-   * arrived by then; `floor` stands for nodes that were not known. Messages that may have been read
-   * elsewhere than here, in another order, are not found.
+   * The place behind the message with the timestamp `ts`, and what had arrived by then; `floor` stands
+   * for nodes that were not known. Messages that may have been read elsewhere than here, in another
+   * order, are not found, and none where another node may have had one at this very timestamp that was
+   * given to somebody before. `others` are the nodes of which that is known from the segments before
+   * this one, the last of which is `previous`; those of this one are added.
    */
-  find(ts: number, floor: number): { cursor: LogCursor; vector: Vector } | null {
+  find(
+    ts: number,
+    floor: number,
+    others: Set<string> = new Set(),
+    previous: ArrivalSegment | null = null,
+  ): { cursor: LogCursor; vector: Vector } | null {
+    this.#addOthers(ts, others, previous);
     for (const [i, entry] of this.#entries.entries()) {
       if (ts < entry.firstTs || ts > entry.lastTs) continue;
-      if (ts <= (this.#complete.get(entry.node) ?? Infinity)) continue;
       const place = this.#placeOf(entry, ts);
       if (place === null) continue;
-      if (this.#mayHaveDropped(ts, entry.node)) return null;
+      const { node } = entry;
+      const isInOrder = ts > (this.#complete.get(node) ?? Infinity);
+      others.add(node);
+      if (!isInOrder || others.size > 1) continue;
       const cursor = { segment: this, seq: this.#firstSeq + i, ...place };
       return { cursor, vector: this.#vectorAt(i, ts, floor) };
     }
     return null;
   }
 
-  /** Whether another node may have had a message at this very timestamp, which is here no more. */
-  #mayHaveDropped(ts: number, but: string): boolean {
-    for (const limits of [this.#before, this.#complete]) {
-      for (const [node, limit] of limits) if (node !== but && limit >= ts) return true;
+  #addOthers(ts: number, others: Set<string>, previous: ArrivalSegment | null): void {
+    // What came before it stands in the previous one, where that is the one that it goes on from, and
+    // who had something else of that time has read it.
+    const goesOn = previous !== null && this.#goesOnFrom === previous.bornAt;
+    const limits = goesOn ? [] : [this.#before, this.#complete];
+    for (const byNode of [this.#readElsewhere, ...limits]) {
+      for (const [node, limit] of byNode) if (limit >= ts) others.add(node);
     }
-    return false;
   }
 
   #placeOf(entry: Entry, ts: number): { offset: number; line: number } | null {
@@ -254,11 +308,20 @@ export class ArrivalSegment {
 
   /** What had arrived when the entry `index` had, as far as its message at `ts`. */
   #vectorAt(index: number, ts: number, floor: number): Vector {
-    const vector = new Vector(floor);
-    for (const [node, before] of this.#before) vector.raise(node, before);
-    for (let i = 0; i < index; i++) vector.raise(this.#entries[i].node, this.#entries[i].lastTs);
     const { node, marks } = this.#entries[index];
-    for (const [other, mark] of marks) if (other !== node) vector.raise(other, mark);
+    // A link may have been down for longer than clocks differ: what comes late has not been had.
+    const from = (limit: number) => Math.min(floor, Math.max(limit, ts - MAX_LATE_MICROS));
+    const beginTs = Math.max(...this.#complete.values());
+    const byNode = new Map<string, number>();
+    for (const other of marks.keys()) byNode.set(other, from(this.#before.get(other) ?? beginTs));
+    for (const [other, complete] of this.#complete) byNode.set(other, from(complete));
+    const vector = new Vector(floor, byNode);
+    for (const [other, before] of this.#before) vector.raise(other, before);
+    for (let i = 0; i < index; i++) vector.raise(this.#entries[i].node, this.#entries[i].lastTs);
+    for (const [other, mark] of marks) {
+      // What a node has accepted that the segment does not take is read behind it.
+      if (other !== node && this.#complete.has(other)) vector.raise(other, mark);
+    }
     vector.raise(node, ts);
     return vector;
   }

@@ -160,7 +160,7 @@ export class ClusterHistory {
     const floor = Math.max(0, afterTs - this.#router.maxSkewMicros);
     const found = afterTs === 0 ? null : arrivals.find(afterTs, floor);
     const vector = found?.vector ?? new Vector(floor);
-    const missing = this.#router.missingPeers(vector.min);
+    const missing = this.#router.missingPeers(Math.max(floor, vector.min));
     // What a peer that is away had put into the store of all may not have arrived here.
     const isComplete = !this.#sources.isShared || missing.length === 0;
     const cursor = found?.cursor ?? current.start();
@@ -196,7 +196,7 @@ export class ClusterHistory {
     const asOf = nextMoment();
     const since = arrivals.current?.bornAt ?? asOf;
     const before = arrivals.current?.before() ?? new Map<string, number>();
-    const away = this.#router.missingPeers(vector.min);
+    const away = this.#router.missingPeers(Math.max(vector.floor, vector.min));
     // Where the client will be when it has read the old segment.
     const passed = vector.copy();
     const inOld = cursor?.segment.countFrom(cursor, passed) ?? 0;

@@ -58,7 +58,7 @@ class Traveller {
         if (this.visitor !== visitor) return;
         // Those to whom there is no link do not know what is wanted from now on. What they had put into
         // the store of all has not arrived, and its place in the log is not known.
-        this.#isCut ||= isCut || down.size > 0;
+        this.#isCut ||= isCut || down.size > 0 || this.#cuts !== this.node.all.cuts;
         this.partial ||= partial || this.#isCut;
         this.counts[visitor.found]++;
         // What is missing may have been counted, where it has come to the log and is dropped there.
@@ -241,6 +241,12 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: any("interrupt", [place], ({ cluster }, n) => {
       at(cluster.nodes, n).cluster.logs.interrupt(null, -1);
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: any("interrupt one", [place, place], ({ cluster }, n, m) => {
+      at(cluster.nodes, n).cluster.logs.interrupt(at(cluster.nodes, m).node, -1);
     }),
   },
   {

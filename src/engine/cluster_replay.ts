@@ -152,8 +152,7 @@ export class ClusterReplay implements CatchUp, LogReader {
   /** Goes to the next segment, or to what has to be read before that. */
   #choose(channel: Channel): void {
     const { log, current } = this.parts.logs.open(channel);
-    const { old } = log;
-    const segment = old !== null && old.bornAt > this.#passedAt ? old : current;
+    const segment = log.firstAfter(this.#passedAt) ?? current;
     const isCurrent = segment === current;
     if (this.#covers(segment, isCurrent) && !(isCurrent && this.#looksForAway)) {
       this.#cursor = segment.start();
@@ -249,6 +248,7 @@ export class ClusterReplay implements CatchUp, LogReader {
     while (typeof piece !== "string") {
       const { node, froms } = piece.block;
       this.#early.add(node, piece.lastTs);
+      target.segment.noteRead(node, piece.lastTs);
       gathered.add({ ...piece, node, froms });
       if (gathered.size >= maxBytes) break;
       piece = merge.next(limitOf, maxBytes - gathered.size);

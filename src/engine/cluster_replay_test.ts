@@ -800,3 +800,152 @@ for (const keeping of KEEPINGS) {
     other.leave();
   });
 }
+
+Deno.test("who was gone while the log was interrupted several times: nothing comes twice", async () => {
+  await using cluster = await open({ nodes: 3 });
+  const [a, b, c] = cluster.nodes;
+  const other = await follow(a);
+  b.pub("c", "0");
+  await cluster.settle();
+  const ts = a.pub("c", "1");
+  await cluster.settle();
+  // What it accepts comes before what has arrived, and has the later timestamp.
+  a.skew = 300;
+  for (let i = 0; i < 5; i++) {
+    a.cluster.logs.interrupt(i % 2 === 0 ? c.node : b.node, -1);
+    for (const node of cluster.nodes) node.pub("c", `${node.node} ${i}`);
+    await cluster.settle();
+  }
+  const visitor = new Visitor(a);
+  const { count, got, partial } = await sub(visitor, ts);
+  assert.deepEqual([visitor.found, count, partial], ["exactly", 15, false]);
+  // As somebody got them who was there.
+  assert.deepEqual(got, other.read().slice(2));
+  for (const one of [visitor, other]) one.leave();
+});
+
+Deno.test("what comes late from one peer is found, though another one was interrupted meanwhile", async () => {
+  await using cluster = await open({ nodes: 3 });
+  const [a, b, c] = cluster.nodes;
+  const other = await follow(a);
+  for (const node of cluster.nodes) node.pub("c", node.node);
+  await cluster.settle();
+  cluster.cut(a, b);
+  const stamps = ["late 1", "late 2"].map((text) => b.pub("c", text));
+  await cluster.settle();
+  a.cluster.logs.interrupt(c.node, -1);
+  a.pub("c", "1");
+  c.pub("c", "2");
+  await cluster.settle();
+  cluster.mend();
+  await cluster.settle();
+  assert.deepEqual(other.read().slice(3), ["1", "2", "late 1", "late 2"]);
+  for (const [i, rest] of [["late 2"], []].entries()) {
+    const visitor = new Visitor(a);
+    const { got, partial } = await sub(visitor, stamps[i]);
+    assert.deepEqual([visitor.found, got, partial], ["exactly", rest, false]);
+    visitor.leave();
+  }
+  other.leave();
+});
+
+Deno.test("two messages of one timestamp, one lost on its way and read, the other late: not lost", async () => {
+  await using cluster = await open({ nodes: 3 });
+  const [a, b, c] = cluster.nodes;
+  const other = await follow(a);
+  const first = a.pub("c", "0");
+  await cluster.settle();
+  cluster.isPrompt = false;
+  cluster.now += 10_000;
+  const ts = b.pub("c", "late");
+  assert.equal(c.pub("c", "lost"), ts);
+  await goRound();
+  cluster.way(c, a).messages.length = 0;
+  cluster.now += 10_000;
+  a.pub("c", "1");
+  await goRound();
+  a.cluster.logs.interrupt(c.node, -1);
+  const visitor = new Visitor(a);
+  await untilKnown(cluster, visitor.sub("c", first));
+  while (visitor.read().length < 2) await goRound();
+  assert.deepEqual(visitor.read(), ["1", "lost"]);
+  visitor.leave();
+  cluster.isPrompt = true;
+  await cluster.settle();
+  assert.deepEqual(other.read(), ["0", "1", "late"]);
+  const again = new Visitor(a);
+  assert.ok((await sub(again, ts)).got.includes("late"));
+  for (const one of [again, other]) one.leave();
+});
+
+/** `isKnown`: whether the peer has said its clock before. */
+async function leaveBeforeLinked(isKnown: boolean): Promise<void> {
+  await using cluster = await open();
+  const [a, b] = cluster.nodes;
+  b.pub("c", "old");
+  await (isKnown ? cluster.settle() : goRound());
+  cluster.now += 1_000_000;
+  cluster.cut(a, b);
+  const other = await follow(a);
+  a.pub("c", "1");
+  await cluster.settle();
+  cluster.now += 1000;
+  b.pub("c", "away");
+  await goRound();
+  cluster.mend();
+  await cluster.settle();
+  cluster.now += 1_000_000;
+  a.pub("c", "2");
+  await cluster.settle();
+  a.cluster.logs.interrupt(null, -1);
+  for (const had of [1, 2, 3]) {
+    const visitor = new Visitor(a, 1);
+    const start = visitor.sub("c", 0);
+    await cluster.settle();
+    await start;
+    while (visitor.client.got.length < had) {
+      visitor.read();
+      await goRound();
+    }
+    visitor.leave();
+    const { got } = visitor.client;
+    const again = new Visitor(a);
+    const { got: rest } = await sub(again, got[had - 1].ts);
+    const all = [...got.slice(0, had).map(({ msg }) => msg), ...rest];
+    assert.deepEqual(new Set(all), new Set(["old", "1", "away", "2"]), `${all}, ${had} at first`);
+    again.leave();
+  }
+  other.leave();
+}
+
+for (const isKnown of [true, false]) {
+  const name = isKnown ? "away" : "not linked yet";
+  Deno.test(`who leaves in a segment of the time when a peer was ${name} has not had all of it`, async () => {
+    await leaveBeforeLinked(isKnown);
+  });
+}
+
+Deno.test("what comes later than clocks may differ is not missed by who had a later one", async () => {
+  for (const isInterrupted of [false, true]) {
+    await using cluster = await open({ nodes: 3, maxSkewMicros: 100_000 });
+    const [a, b, c] = cluster.nodes;
+    const other = await follow(a);
+    for (const node of cluster.nodes) node.pub("c", "0");
+    await cluster.settle();
+    cluster.cut(a, b);
+    b.pub("c", "late");
+    await goRound();
+    cluster.now += 1_000_000;
+    if (isInterrupted) a.cluster.logs.interrupt(c.node, -1);
+    a.pub("c", "1");
+    await cluster.settle();
+    const ts = a.pub("c", "2");
+    await cluster.settle();
+    cluster.mend();
+    await cluster.settle();
+    const visitor = new Visitor(a);
+    const { got, partial } = await sub(visitor, ts);
+    assert.deepEqual([visitor.found, got, partial], ["exactly", ["late"], false]);
+    for (const one of [visitor, other]) one.leave();
+  }
+});

@@ -15,8 +15,10 @@ export interface Target {
 
 /** Up to where the messages of a node are read before a segment. */
 export function limitOf({ limits, before, isCurrent }: Target): LimitOf {
-  // Of nodes that the segment does not take nothing was delivered here, or not yet.
-  return (node) => limits.get(node) ?? (isCurrent ? Infinity : before.get(node) ?? 0);
+  // Of nodes that the segment does not take nothing was delivered here, or not yet. What they had before
+  // it must not be left for later: who leaves in the segment is taken to have it.
+  const beginTs = Math.max(0, ...limits.values());
+  return (node) => limits.get(node) ?? (isCurrent ? Infinity : before.get(node) ?? beginTs);
 }
 
 /** What a segment has dropped cannot be had from it: the sources have to know of it. */

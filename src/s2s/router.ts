@@ -269,6 +269,8 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
       this.peers.set(hello.id, peer);
     }
     clearTimeout(peer.forgetTimer);
+    // Its messages may come before it says that it has heard what is wanted here.
+    if (peer.hello.incarnation !== hello.incarnation) this.host.onMissed(peer.id, -1);
     const link = new Link(greeted, {
       turn: this.#options.turn,
       outbox: peer.outbox,
