@@ -13,7 +13,7 @@ const isLong = Number(Deno.env.get("PUSHD_FAULT_MINUTES") ?? 0) > 0;
 const network = requireNetwork();
 
 const OPTIONS: FlapRunOptions = {
-  times: isLong ? 30 : 3,
+  times: isLong ? 30 : 2,
   cutMs: 2000,
   wholeMs: 3000,
   rate: 10_000,
