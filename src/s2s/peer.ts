@@ -86,7 +86,7 @@ export class Peer {
       this.leave();
       this.knownVersion = -1;
       this.#expectedSeq = -1;
-      this.watermark = 0;
+      // What had arrived in its last life has arrived: the watermark stays.
     }
     this.hello = link.hello;
     this.link = link;
