@@ -5,6 +5,7 @@ import { checkConfig } from "./cli/check_config.ts";
 import { printError, printOut, versionText } from "./cli/output.ts";
 import { loadConfig } from "./config/load.ts";
 import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts";
+import { messageOf } from "./core/message_of.ts";
 import { untilStopSignal } from "./core/signals.ts";
 import { setCrashHook, spawn } from "./core/spawn.ts";
 import { VERSION } from "./core/version.ts";
@@ -128,10 +129,6 @@ async function stop(pushd: Pushd): Promise<number> {
   }
   log.info("stopped");
   return DONE;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 if (import.meta.main) {

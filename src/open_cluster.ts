@@ -2,6 +2,7 @@
 
 import { isClustered, s2sListenAddr } from "./config/clustered.ts";
 import type { Config, ListenAddr } from "./config/schema.ts";
+import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { getLogger } from "./core/logger.ts";
 import { getNetworkAddress } from "@std/net";
 import type { Turn } from "./core/turn.ts";
@@ -158,10 +159,8 @@ export class OpenCluster {
 
   /** What others dial, and what their clients do. */
   #addrs(config: Config): { s2sAddr: string; clientAddr: string } {
-    const reachable = ({ hostname, port }: { hostname: string; port: number }) => {
-      const isWildcard = hostname === "::" || hostname === "0.0.0.0";
-      return hostAndPort(isWildcard ? getNetworkAddress() ?? "127.0.0.1" : hostname, port);
-    };
+    const reachable = ({ hostname, port }: { hostname: string; port: number }) =>
+      hostAndPort(isWildcard(hostname) ? getNetworkAddress() ?? "127.0.0.1" : hostname, port);
     const { s2s_advertise_addr: advertised, tcp_listen_addr } = config;
     const { port } = this.#listener.addr;
     return {
@@ -214,8 +213,4 @@ function readLinkTls({ s2s_tls_cert, s2s_tls_key, s2s_tls_ca }: Config): LinkTls
 /** As it is dialled. */
 function textOf({ hostname, port }: ListenAddr): string {
   return hostAndPort(hostname, port);
-}
-
-function hostAndPort(hostname: string, port: number): string {
-  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }

@@ -4,6 +4,7 @@ import { redact } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { Clock } from "./core/clock.ts";
+import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
@@ -459,12 +460,4 @@ function historyLine(config: Config, storage: OpenStorage | null): string {
 
 function originHost(origin: string): string[] {
   return URL.canParse(origin) ? [new URL(origin).hostname] : [];
-}
-
-function isWildcard(hostname: string): boolean {
-  return hostname === "0.0.0.0" || hostname === "::";
-}
-
-function hostAndPort(hostname: string, port: number): string {
-  return hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
 }

@@ -5,6 +5,7 @@ import { closeQuietly } from "../core/close_quietly.ts";
 import { isLoopback } from "../core/host_check.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
+import { messageOf } from "../core/message_of.ts";
 import { spawn } from "../core/spawn.ts";
 import { Dialer, type DialerHost } from "./dialer.ts";
 import { FrameError } from "./frame.ts";
@@ -540,7 +541,7 @@ function reasonOf(error: unknown): string {
   if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) {
     return `no handshake within ${HANDSHAKE_MS / 1000} s`;
   }
-  return error instanceof Error ? error.message : String(error);
+  return messageOf(error);
 }
 
 async function dialPlain(hostname: string, port: number): Promise<Deno.TcpConn> {

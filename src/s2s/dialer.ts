@@ -1,5 +1,6 @@
 // Dials one address until there is a link to who lives there, and again when it is down.
 
+import { messageOf } from "../core/message_of.ts";
 import { pause } from "../core/pause.ts";
 import { spawn, type Task } from "../core/spawn.ts";
 import { Wake } from "../core/wake.ts";
@@ -101,7 +102,7 @@ export class Dialer {
       this.#endFirst();
       if (signal.aborted || (error instanceof Refusal && error.code === "linked")) return;
       this.failures++;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       const isNew = reason !== this.#lastReason;
       this.#lastReason = reason;
       this.#host.onFailed(this, error, isNew);

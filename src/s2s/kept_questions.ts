@@ -3,7 +3,7 @@
 import { type KeptPage, type KeptRequest, PeerError } from "../engine/ports/router.ts";
 import { FrameError } from "./frame.ts";
 import type { Peer } from "./peer.ts";
-import { answerFrame, describeBlocks, readBlocks } from "./questions.ts";
+import { answerFrame, describeBlocks, isCount, readBlocks } from "./questions.ts";
 
 /** Asks; `saw` is told of the peer's timestamp. Rejects with a {@link PeerError}. */
 export async function askKept(
@@ -61,8 +61,4 @@ function readPage(value: unknown, bytes: Uint8Array): KeptPage {
     throw new FrameError("a page that cannot be");
   }
   return { blocks: readBlocks(blocks, bytes), isEnd, throughTs, isPartial, count };
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }

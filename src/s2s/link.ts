@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { closeQuietly } from "../core/close_quietly.ts";
+import { messageOf } from "../core/message_of.ts";
 import { spawn } from "../core/spawn.ts";
 import { nextTurn, type Turn, type TurnTask } from "../core/turn.ts";
 import { FrameBuilder, FrameError, FrameType, IGNORABLE, type PayloadReader } from "./frame.ts";
@@ -327,8 +328,4 @@ export class Link implements TurnTask {
     closeQuietly(this.#wire);
     this.#owner.onDown(this, reason);
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

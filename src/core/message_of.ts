@@ -1,0 +1,6 @@
+// What a caught value says for itself.
+
+/** The message of an error; anything else that was thrown, as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
