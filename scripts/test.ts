@@ -8,27 +8,61 @@ export interface Counts {
   skipped: number;
 }
 
+/** One test or step of a JUnit report. */
+interface TestCase {
+  file: string;
+  name: string;
+  /** What the report says of it, as XML: a failure, that it was skipped, or nothing. */
+  body: string;
+  isStep: boolean;
+}
+
+function readCases(junit: string): TestCase[] {
+  const cases = [...junit.matchAll(
+    /<testcase name="([^"]*)" classname="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g,
+  )].map(([, name, file, body]) => ({ name, file, body: body ?? "" }));
+  const known = new Set(cases.map(({ file, name }) => `${file} ${name}`));
+  return cases.map((test) => ({
+    ...test,
+    // Steps are named after their test: "test > step".
+    isStep: test.name.split(" &gt; ").some((_, i, parts) =>
+      i > 0 && known.has(`${test.file} ${parts.slice(0, i).join(" &gt; ")}`)
+    ),
+  }));
+}
+
 /**
  * Counts the tests in a JUnit report of `deno test`. A step is part of its test and not counted, except
  * one that was skipped: that would otherwise go unseen.
  */
 export function countTests(junit: string): Counts {
   const counts = { passed: 0, failed: 0, skipped: 0 };
-  const cases = [...junit.matchAll(
-    /<testcase name="([^"]*)" classname="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g,
-  )].map(([, name, file, body]) => ({ name, file, body: body ?? "" }));
-  const known = new Set(cases.map(({ file, name }) => `${file} ${name}`));
-  for (const { name, file, body } of cases) {
-    // Steps are named after their test: "test > step".
-    const isStep = name.split(" &gt; ").some((_, i, parts) =>
-      i > 0 && known.has(`${file} ${parts.slice(0, i).join(" &gt; ")}`)
-    );
+  for (const { body, isStep } of readCases(junit)) {
     if (/<skipped\b/.test(body)) counts.skipped++;
     else if (isStep) continue;
     else if (/<(failure|error)\b/.test(body)) counts.failed++;
     else counts.passed++;
   }
   return counts;
+}
+
+/**
+ * Says of every test and step that failed where it is and why, as lines of text. They are printed behind
+ * everything else: of a long run often no more is kept than its end.
+ */
+export function listFailures(junit: string): string[] {
+  return readCases(junit).flatMap(({ file, name, body }) => {
+    const failure = /<(failure|error)\b[^>]*?(?:\/>|>([\s\S]*?)<\/\1>)/.exec(body);
+    return failure === null ? [] : [unescapeXml(`${file}: ${name}\n${failure[2] ?? ""}`).trimEnd()];
+  });
+}
+
+const XML_ENTITIES: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+
+function unescapeXml(text: string): string {
+  return text.replace(/&(?:(lt|gt|quot|apos|amp)|#(\d+)|#x([0-9a-f]+));/gi, (_, name, dec, hex) => {
+    return name ? XML_ENTITIES[name] : String.fromCodePoint(dec ? +dec : parseInt(hex, 16));
+  });
 }
 
 /**
@@ -80,7 +114,13 @@ async function runsOf(args: string[]): Promise<{ args: string[]; jobs: number }[
   ];
 }
 
-async function runTests(args: string[], jobs: number): Promise<{ code: number; counts: Counts }> {
+interface Outcome {
+  code: number;
+  counts: Counts;
+  failures: string[];
+}
+
+async function runTests(args: string[], jobs: number): Promise<Outcome> {
   const report = await Deno.makeTempFile({ prefix: "pushd-test-", suffix: ".xml" });
   try {
     // Standard output is inherited, so what a test prints is seen at once, in colour.
@@ -88,10 +128,15 @@ async function runTests(args: string[], jobs: number): Promise<{ code: number; c
       args: ["test", "-A", `--junit-path=${report}`, ...args],
       env: { DENO_JOBS: `${jobs}` },
     }).spawn().status;
-    const counts = countTests(await Deno.readTextFile(report));
+    const junit = await Deno.readTextFile(report);
+    const counts = countTests(junit);
+    const failures = listFailures(junit);
     // A module that does not compile or throws while loading has no test that could fail.
-    if (code !== 0 && counts.failed === 0) counts.failed = 1;
-    return { code, counts };
+    if (code !== 0 && counts.failed === 0) {
+      counts.failed = 1;
+      failures.push(`deno test ended with ${code} and no failed test: see above`);
+    }
+    return { code, counts, failures };
   } finally {
     await Deno.remove(report);
   }
@@ -100,11 +145,15 @@ async function runTests(args: string[], jobs: number): Promise<{ code: number; c
 async function main(args: string[]): Promise<number> {
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
   let failure = 0;
+  const failed: string[] = [];
   for (const run of await runsOf(args)) {
-    const { code, counts } = await runTests(run.args, run.jobs);
+    const { code, counts, failures } = await runTests(run.args, run.jobs);
     failure ||= code;
+    failed.push(...failures);
     for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts[key];
   }
+  for (const text of failed) console.log(`\nfailed: ${text}`);
+  if (failed.length > 0) console.log();
   const requireAll = Deno.env.get("PUSHD_TEST_REQUIRE") === "all";
   if (requireAll && total.skipped > 0) {
     console.log("PUSHD_TEST_REQUIRE=all: a skipped test is a failure");

@@ -1,7 +1,7 @@
 // The counting of test results.
 
 import assert from "node:assert/strict";
-import { countTests, exitCode } from "./test.ts";
+import { countTests, exitCode, listFailures } from "./test.ts";
 
 const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="deno test" tests="7" failures="2" errors="0" time="0.007">
@@ -31,6 +31,14 @@ const REPORT = `<?xml version="1.0" encoding="UTF-8"?>
 Deno.test("countTests: steps belong to their test, a skipped one is counted", () => {
   assert.deepEqual(countTests(REPORT), { passed: 2, failed: 1, skipped: 2 });
   assert.deepEqual(countTests(""), { passed: 0, failed: 0, skipped: 0 });
+});
+
+Deno.test("listFailures: tests and steps, where and why, as text", () => {
+  assert.deepEqual(listFailures(REPORT), [
+    "./a_test.ts: steps\n1 test step failed.",
+    "./a_test.ts: steps > c\nError: x</testcase>",
+  ]);
+  assert.deepEqual(listFailures(""), []);
 });
 
 Deno.test("exitCode: a skipped test is a failure where everything is required", () => {
