@@ -16,6 +16,7 @@ const ARROWS: Record<string, readonly string[]> = {
   doors: ["*"],
   reload: ["*"],
   settings: ["*"],
+  stats_source: ["*"],
   tools: ["*"],
   start_error: [],
   core: [],

@@ -1,6 +1,5 @@
 // The running server: the parts, put together as the configuration says.
 
-import { redact } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { Clock } from "./core/clock.ts";
@@ -8,21 +7,15 @@ import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
-import { processUsage } from "./core/process_usage.ts";
 import { somaxconn } from "./core/somaxconn.ts";
-import { systemView, traceView } from "./core/system.ts";
 import { setIoPoll, Turn } from "./core/turn.ts";
 import { VERSION } from "./core/version.ts";
 import { Doors, listenError, trustedProxies } from "./doors.ts";
 import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
-import { topChannels } from "./engine/top_channels.ts";
 import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
-import { ERROR_CODES } from "./proto/error_codes.ts";
-import { viewOfSelf } from "./s2s/node_view.ts";
-import { topConnections } from "./serv/connection_view.ts";
 import { Server } from "./serv/server.ts";
 import {
   authLimits,
@@ -33,8 +26,8 @@ import {
   servLimits,
 } from "./settings.ts";
 import { createStatsApp } from "./stats/app.ts";
-import type { MetricNumbers } from "./stats/metrics.ts";
 import { startStatsServer, type StatsServer } from "./stats/server.ts";
+import { type RunningParts, StatsSource } from "./stats_source.ts";
 import { MemoryTokenStore } from "./storage/memory_tokens.ts";
 
 /** The least time for what is to be stored at a stop, ms. */
@@ -56,13 +49,14 @@ export interface ReloadCounters {
 }
 
 /** A running server: the parts, put together. */
-export class Pushd {
+export class Pushd implements RunningParts {
   readonly reloads: ReloadCounters = { ok: 0, failed: 0 };
 
   #config: Config;
-  #isDraining = false;
+  /** No new clients are taken. */
+  isDraining = false;
   #hasLeft = false;
-  #startedMs = performance.now();
+  readonly startedMs: number = performance.now();
   #stats: StatsServer | null = null;
 
   private constructor(
@@ -153,50 +147,7 @@ export class Pushd {
     const addr = this.#config.stats_listen_addr;
     if (addr === null) return;
     const { hostname, port } = addr;
-    const app = createStatsApp({
-      snapshot: () => this.#snapshot(),
-      metrics: () => this.#metrics(),
-      // What the server worked out by itself is shown as it is in force.
-      conf: () => ({
-        ...redact(this.#config),
-        node_id: this.node,
-        max_connections: this.server.limits.maxConnections,
-      }),
-      readiness: () => {
-        const failing: string[] = [];
-        if (this.storage?.queue.admission === "down") failing.push("storage");
-        if (this.#isDraining) failing.push("draining");
-        const ready = failing.length === 0;
-        // No other node would be better for it.
-        const cluster = this.cluster?.cluster;
-        if (cluster?.isDirectoryUp === false) failing.push("etc");
-        if (cluster?.isShort === true) failing.push("s2s");
-        return { ready, failing };
-      },
-      sys: () =>
-        systemView({
-          eventLoopLagMs: this.server.wheel.lateMs,
-          clientFiles: this.server.files,
-          fileLimit: this.files.limit,
-        }),
-      trace: () => traceView(),
-      lists: {
-        channels: (limit, prefix) => topChannels(this.server.engine.channels(), limit, prefix),
-        connections: (limit, order) => topConnections(this.server.connections, limit, order),
-        closed: (limit) => this.server.closed.last(limit),
-      },
-      nodes: () => ({
-        node: this.node,
-        cluster: this.cluster === null ? null : this.#config.cluster,
-        nodes: this.cluster?.cluster?.nodes() ?? [this.#viewOfItself()],
-      }),
-      token: () => this.#config.stats_token,
-      listenHost: hostname,
-      allowedHosts: () => {
-        const { allowed_hosts, web_origins } = this.#config;
-        return [...allowed_hosts, ...web_origins.flatMap(originHost)];
-      },
-    });
+    const app = createStatsApp(new StatsSource(this, hostname));
     try {
       this.#stats = startStatsServer({ hostname, port, app });
     } catch (error) {
@@ -273,7 +224,7 @@ export class Pushd {
    * other over `drain_timeout`; ends early when all have left, or at `signal`. {@link stop} follows.
    */
   async leave(signal: AbortSignal): Promise<void> {
-    this.#isDraining = true;
+    this.isDraining = true;
     await this.server.leave(this.#config.drain_timeout, signal);
     this.#hasLeft = !signal.aborted;
   }
@@ -283,7 +234,7 @@ export class Pushd {
    * acknowledged messages that could not be stored.
    */
   async stop(): Promise<{ connections: number; messages: number }> {
-    this.#isDraining = true;
+    this.isDraining = true;
     const { drain_timeout } = this.#config;
     // After a lame duck everybody has been told long ago.
     const drainMs = this.#hasLeft ? Math.min(drain_timeout, LAST_CALL_MS) : drain_timeout;
@@ -298,119 +249,6 @@ export class Pushd {
     await this.#stats?.close();
     return { connections, messages };
   }
-
-  #snapshot() {
-    const { server, storage } = this;
-    const { engine, counters } = server;
-    return {
-      version: VERSION,
-      build: "dev",
-      nodeId: this.node,
-      uptimeS: Math.floor((performance.now() - this.#startedMs) / 1000),
-      stats: {
-        connections: server.connections.size,
-        connections_total: counters.connectionsTotal,
-        connections_refused: counters.refused,
-        pubsub_channel_count: engine.channelCount,
-        s2s_channel_count: this.cluster?.router.channelCount ?? 0,
-        subscriptions: engine.counters.subscriptions,
-        published: engine.counters.published,
-        delivered: engine.counters.delivered,
-        slow_consumers: counters.slowConsumers,
-        bytes_in: counters.bytesIn,
-        bytes_out: server.bytesOut,
-        history_cache_bytes: engine.historyBytes,
-        storage_pending: storage?.queue.messages ?? 0,
-        storage_commits: storage?.queue.counters.commits ?? 0,
-        storage_errors: storage?.queue.counters.errors ?? 0,
-        ...this.#clusterCounters(),
-        config_reloads_ok: this.reloads.ok,
-        config_reloads_failed: this.reloads.failed,
-        ...flat("errors", this.#errors()),
-        ...flat("disconnects", counters.disconnects),
-      },
-    };
-  }
-
-  /** What `/s/nodes` shows where there are no others. */
-  #viewOfItself() {
-    const { hostname, port } = this.doors.plain.addr;
-    return viewOfSelf({
-      id: this.node,
-      s2sAddr: null,
-      clientAddr: hostAndPort(hostname, port),
-      software: VERSION,
-    }, Date.now() - (performance.now() - this.#startedMs));
-  }
-
-  #clusterMetrics(): MetricNumbers["s2s"] {
-    const router = this.cluster?.router;
-    return {
-      links: this.cluster?.cluster?.links ?? 0,
-      forwarded: router?.counters.forwarded ?? 0,
-      received: router?.counters.received ?? 0,
-      replayBytes: router?.replayBytes ?? 0,
-      lost: router?.lost ?? 0,
-    };
-  }
-
-  #clusterCounters(): Record<string, number> {
-    const { cluster } = this;
-    if (cluster === null) return {};
-    const { router, cluster: links } = cluster;
-    const { counters, bytes } = router;
-    return {
-      s2s_links: links?.links ?? 0,
-      s2s_forwarded: counters.forwarded,
-      s2s_received: counters.received,
-      s2s_unwanted: counters.unwanted,
-      s2s_replay_bytes: router.replayBytes,
-      s2s_lost: router.lost,
-      s2s_refused: links?.refused ?? 0,
-      s2s_nonsense: links?.nonsense ?? 0,
-      s2s_bytes_in: bytes.in,
-      s2s_bytes_out: bytes.out,
-    };
-  }
-
-  #metrics(): MetricNumbers {
-    const { server, storage } = this;
-    const { engine, counters } = server;
-    return {
-      version: VERSION,
-      connections: server.connections.size,
-      connectionsTotal: counters.connectionsTotal,
-      disconnects: { ...counters.disconnects },
-      subscriptions: engine.counters.subscriptions,
-      channels: engine.channelCount,
-      published: engine.counters.published,
-      delivered: engine.counters.delivered,
-      bytesIn: counters.bytesIn,
-      bytesOut: server.bytesOut,
-      commands: { ...counters.commands },
-      errors: this.#errors(),
-      storagePending: storage?.queue.messages ?? 0,
-      storageErrors: storage?.queue.counters.errors ?? 0,
-      historyCacheBytes: engine.historyBytes,
-      s2s: this.#clusterMetrics(),
-      configReloads: { ...this.reloads },
-      eventLoopLagMs: server.wheel.lateMs,
-      process: processUsage(),
-    };
-  }
-
-  /** Errors by code, those that never happened too. */
-  #errors(): Record<string, number> {
-    const { errors } = this.server.counters;
-    return Object.fromEntries(ERROR_CODES.map((code) => [code, errors[code] ?? 0]));
-  }
-}
-
-/** The counts under names for `/s/stat`: `errors_too_busy`. */
-function flat(kind: string, counts: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(
-    Object.entries(counts).map(([name, n]) => [`${kind}_${name.replaceAll("-", "_")}`, n]),
-  );
 }
 
 function tellCertificate({ subject, validTo }: Certificate): void {
@@ -456,8 +294,4 @@ function historyLine(config: Config, storage: OpenStorage | null): string {
   }
   const perChannel = config.max_cache_msgs_every_channel;
   return `history: in memory, the newest ${perChannel} messages of each channel; gone when the server stops`;
-}
-
-function originHost(origin: string): string[] {
-  return URL.canParse(origin) ? [new URL(origin).hostname] : [];
 }
