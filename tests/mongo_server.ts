@@ -121,7 +121,7 @@ export interface MongoServer extends AsyncDisposable {
 export async function startMongo(): Promise<MongoServer> {
   const found = await (source ??= findSource());
   if (found.kind === "given") return new GivenMongo(found.url);
-  const folder = await Deno.makeTempDir({ prefix: "pushd-mongo-" });
+  const folder = await Deno.makeTempDir({ prefix: "pushd-mongo-", dir: await memoryFolder() });
   const server = new OwnMongo(found.kind, found.program, folder, freePort());
   try {
     await server.restart();
@@ -130,6 +130,15 @@ export async function startMongo(): Promise<MongoServer> {
     throw error;
   }
   return server;
+}
+
+/**
+ * A folder in memory where the system has one: what survives a power cut is for the server's own tests, and
+ * waiting for the disk made some of ours twenty times slower.
+ */
+async function memoryFolder(): Promise<string | undefined> {
+  const { isDirectory } = await Deno.stat("/dev/shm").catch(() => ({ isDirectory: false }));
+  return isDirectory ? "/dev/shm" : undefined;
 }
 
 let databases = 0;

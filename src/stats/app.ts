@@ -48,18 +48,18 @@ export interface Readiness {
 /** What the app asks while it answers. Every function is cheap, changes nothing, and sees the last reload. */
 export interface StatsDeps {
   snapshot(): StatSnapshot;
-  /** The numbers of `/metrics`; where it is left out, there is no such path. */
-  metrics?(): MetricNumbers;
+  /** The numbers of `/metrics`. */
+  metrics(): MetricNumbers;
   /** The configuration as in the file, defaults filled in, secrets as `***`. */
   conf(): unknown;
   readiness(): Readiness;
-  /** The answer of `/s/nodes`; where it is left out, there is no such path. */
-  nodes?(): unknown;
-  /** The answers of `/s/sys` and `/s/trace`; where one is left out, there is no such path. */
-  sys?(): unknown;
-  trace?(): unknown;
-  /** What lists of channels and connections are made of; where it is left out, there are none. */
-  lists?: StatLists;
+  /** The answer of `/s/nodes`. */
+  nodes(): unknown;
+  /** The answers of `/s/sys` and `/s/trace`. */
+  sys(): unknown;
+  trace(): unknown;
+  /** What lists of channels and connections are made of. */
+  readonly lists: StatLists;
   /** `stats_token`; empty for none. */
   token(): string;
   /** The host this door listens on; empty for every interface. */
@@ -135,12 +135,11 @@ export function createStatsApp(deps: StatsDeps): Hono {
       conf: deps.conf(),
     });
   });
-  const { metrics, nodes, sys, trace, lists } = deps;
-  if (sys !== undefined) answerGet(app, "/s/sys", () => jsonAnswer(sys()));
-  if (trace !== undefined) answerGet(app, "/s/trace", () => jsonAnswer(trace()));
-  if (lists !== undefined) answerLists(app, lists);
-  if (nodes !== undefined) answerGet(app, "/s/nodes", () => jsonAnswer(nodes()));
-  if (metrics !== undefined) answerGet(app, "/metrics", (c) => answerMetrics(c, metrics()));
+  answerGet(app, "/s/sys", () => jsonAnswer(deps.sys()));
+  answerGet(app, "/s/trace", () => jsonAnswer(deps.trace()));
+  answerLists(app, deps.lists);
+  answerGet(app, "/s/nodes", () => jsonAnswer(deps.nodes()));
+  answerGet(app, "/metrics", (c) => answerMetrics(c, deps.metrics()));
 
   app.notFound((c) =>
     jsonError(404, "not-found", `there is no ${c.req.path} here; GET / lists all`)

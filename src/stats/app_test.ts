@@ -1,10 +1,11 @@
 // The stats door's answers, without a socket.
 
 import assert from "node:assert/strict";
+import { statsDeps } from "../../tests/stats_deps.ts";
 import { createStatsApp, type Readiness, type StatsDeps } from "./app.ts";
 
 function newApp(overrides: Partial<StatsDeps> = {}) {
-  return createStatsApp({
+  return createStatsApp(statsDeps({
     snapshot: () => ({
       version: "1.2.3",
       build: "dev",
@@ -21,12 +22,8 @@ function newApp(overrides: Partial<StatsDeps> = {}) {
       },
     }),
     conf: () => ({ tcp_listen_addr: "127.0.0.1:2222", s2s_secret: "***" }),
-    readiness: () => ({ ready: true, failing: [] }),
-    token: () => "",
-    listenHost: "127.0.0.1",
-    allowedHosts: () => [],
     ...overrides,
-  });
+  }));
 }
 
 type App = ReturnType<typeof newApp>;

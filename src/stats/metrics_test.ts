@@ -1,6 +1,7 @@
 // The text of /metrics, and the path in the app, without a socket.
 
 import assert from "node:assert/strict";
+import { statsDeps } from "../../tests/stats_deps.ts";
 import { createStatsApp, type StatsDeps } from "./app.ts";
 import { type MetricNumbers, metricsText } from "./metrics.ts";
 
@@ -118,16 +119,7 @@ Deno.test("metrics: one format leaves nothing behind for the other", async () =>
 });
 
 function newApp(overrides: Partial<StatsDeps> = {}) {
-  return createStatsApp({
-    snapshot: () => assert.fail("was asked"),
-    metrics: () => NUMBERS,
-    conf: () => assert.fail("was asked"),
-    readiness: () => ({ ready: true, failing: [] }),
-    token: () => "",
-    listenHost: "127.0.0.1",
-    allowedHosts: () => [],
-    ...overrides,
-  });
+  return createStatsApp(statsDeps({ metrics: () => NUMBERS, ...overrides }));
 }
 
 function get(app: ReturnType<typeof newApp>, headers: Record<string, string> = {}, method = "GET") {

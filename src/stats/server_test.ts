@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
+import { statsDeps } from "../../tests/stats_deps.ts";
 import { createStatsApp } from "./app.ts";
 import { type HttpApp, type HttpLimits, startStatsServer, type StatsServer } from "./server.ts";
 
@@ -15,14 +16,7 @@ const SHORT: Partial<HttpLimits> = {
 };
 
 function statsApp(): Hono {
-  return createStatsApp({
-    snapshot: () => assert.fail("not asked for"),
-    conf: () => ({}),
-    readiness: () => ({ ready: true, failing: [] }),
-    token: () => "",
-    listenHost: "127.0.0.1",
-    allowedHosts: () => [],
-  });
+  return createStatsApp(statsDeps({ conf: () => ({}) }));
 }
 
 async function withServer(
@@ -340,10 +334,8 @@ Deno.test("stats server: works with the permission to listen and nothing else", 
       script,
       `import { createStatsApp } from ${url("./app.ts")};
        import { startStatsServer } from ${url("./server.ts")};
-       const app = createStatsApp({
-         snapshot() { throw new Error(); }, conf: () => ({}), token: () => "", listenHost: "127.0.0.1",
-         readiness: () => ({ ready: true, failing: [] }), allowedHosts: () => [],
-       });
+       import { statsDeps } from ${url("../../tests/stats_deps.ts")};
+       const app = createStatsApp(statsDeps());
        const server = startStatsServer({ hostname: "127.0.0.1", port: 0, app });
        const response = await fetch("http://127.0.0.1:" + server.addr.port + "/s/ping");
        console.log(response.status, await response.text());
