@@ -15,8 +15,15 @@ import { ERROR_CODES } from "./proto/error_codes.ts";
 import { viewOfSelf } from "./s2s/node_view.ts";
 import { topConnections } from "./serv/connection_view.ts";
 import type { Server } from "./serv/server.ts";
-import type { Readiness, StatLists, StatsDeps, StatSnapshot } from "./stats/app.ts";
+import type { StatLists, StatsDeps, StatSnapshot } from "./stats/app.ts";
 import type { MetricNumbers } from "./stats/metrics.ts";
+import type {
+  NodesAnswer,
+  ReadyAnswer,
+  StatAnswer,
+  SysAnswer,
+  TraceAnswer,
+} from "./stats/shapes.ts";
 
 /** The parts of the running server. */
 export interface RunningParts {
@@ -53,7 +60,7 @@ export class StatsSource implements StatsDeps {
   }
 
   /** As in the file; what the server worked out by itself as it is in force. */
-  conf(): unknown {
+  conf(): StatAnswer["conf"] {
     const { config, node, server } = this.#parts;
     const { maxConnections } = server.limits;
     return { ...redact(config), node_id: node, max_connections: maxConnections };
@@ -68,9 +75,9 @@ export class StatsSource implements StatsDeps {
     return [...allowed_hosts, ...web_origins.flatMap(originHost)];
   }
 
-  readiness(): Readiness {
+  readiness(): ReadyAnswer {
     const { storage, isDraining } = this.#parts;
-    const failing: string[] = [];
+    const failing: ReadyAnswer["failing"] = [];
     if (storage?.queue.admission === "down") failing.push("storage");
     if (isDraining) failing.push("draining");
     const ready = failing.length === 0;
@@ -81,7 +88,7 @@ export class StatsSource implements StatsDeps {
     return { ready, failing };
   }
 
-  sys(): unknown {
+  sys(): SysAnswer {
     const { server, files } = this.#parts;
     return systemView({
       eventLoopLagMs: server.wheel.lateMs,
@@ -90,11 +97,11 @@ export class StatsSource implements StatsDeps {
     });
   }
 
-  trace(): unknown {
+  trace(): TraceAnswer {
     return traceView();
   }
 
-  nodes(): unknown {
+  nodes(): NodesAnswer {
     const { node, cluster, config } = this.#parts;
     return {
       node,

@@ -6,27 +6,21 @@ import { type Context, Hono } from "hono";
 import { accepts } from "hono/accepts";
 import { isHostAllowed } from "../core/host_check.ts";
 import { getLogger } from "../core/logger.ts";
+import { VERSION } from "../core/version.ts";
 import { jsonAnswer, jsonError } from "./answers.ts";
 import { type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
+import { CONNECTION_ORDERS, LIST_BOUNDS, openapiDocument } from "./openapi.ts";
 import { countOf, queryError, QueryFault, textOf, wordOf } from "./query.ts";
-
-/** The counters of `/s/stat`. Further ones may be added by whoever counts them. */
-export interface StatCounters {
-  /** Open connections, every door together. */
-  connections: number;
-  /** Channels with a subscriber here or a cache. */
-  pubsub_channel_count: number;
-  /** Channels somebody subscribed to on other nodes. */
-  s2s_channel_count: number;
-  subscriptions: number;
-  /** Messages accepted from clients here, since the start. */
-  published: number;
-  /** Messages queued to subscribers here, since the start. */
-  delivered: number;
-  /** Connections cut off because they did not read, since the start. */
-  slow_consumers: number;
-  [name: string]: number;
-}
+import type {
+  ChannelsAnswer,
+  ClosedAnswer,
+  ConnectionsAnswer,
+  NodesAnswer,
+  ReadyAnswer,
+  StatAnswer,
+  SysAnswer,
+  TraceAnswer,
+} from "./shapes.ts";
 
 /** What the server says about itself at one moment. */
 export interface StatSnapshot {
@@ -35,14 +29,7 @@ export interface StatSnapshot {
   build: string;
   nodeId: string;
   uptimeS: number;
-  stats: StatCounters;
-}
-
-/** Whether the server does its work; see `/readyz`. */
-export interface Readiness {
-  ready: boolean;
-  /** What is wrong, from a fixed set: `storage`, `draining`, `etc`, `s2s`. Some of it leaves the server ready. */
-  failing: string[];
+  stats: StatAnswer["stats"];
 }
 
 /** What the app asks while it answers. Every function is cheap, changes nothing, and sees the last reload. */
@@ -51,13 +38,13 @@ export interface StatsDeps {
   /** The numbers of `/metrics`. */
   metrics(): MetricNumbers;
   /** The configuration as in the file, defaults filled in, secrets as `***`. */
-  conf(): unknown;
-  readiness(): Readiness;
+  conf(): StatAnswer["conf"];
+  readiness(): ReadyAnswer;
   /** The answer of `/s/nodes`. */
-  nodes(): unknown;
+  nodes(): NodesAnswer;
   /** The answers of `/s/sys` and `/s/trace`. */
-  sys(): unknown;
-  trace(): unknown;
+  sys(): SysAnswer;
+  trace(): TraceAnswer;
   /** What lists of channels and connections are made of. */
   readonly lists: StatLists;
   /** `stats_token`; empty for none. */
@@ -68,24 +55,15 @@ export interface StatsDeps {
   allowedHosts(): readonly string[];
 }
 
-/** Orders of `/s/conns`. */
-export const CONNECTION_ORDERS = ["pending", "out", "in"] as const;
-
 /** Lists that may be long: a few of many, picked over many turns where they are very many. */
 export interface StatLists {
-  channels(limit: number, prefix: string): Promise<readonly unknown[]>;
+  channels(limit: number, prefix: string): Promise<ChannelsAnswer>;
   connections(
     limit: number,
     order: typeof CONNECTION_ORDERS[number],
-  ): Promise<readonly unknown[]>;
-  closed(limit: number): readonly unknown[];
+  ): Promise<ConnectionsAnswer>;
+  closed(limit: number): ClosedAnswer;
 }
-
-/** Items of a list, unless told otherwise, and at most. */
-const LIST_ITEMS = 100;
-const MAX_LIST_ITEMS = 10_000;
-const MAX_CLOSED_ITEMS = 1000;
-const MAX_PREFIX = 255;
 
 /** Paths that need no token: what load balancers ask, and nothing of it is worth hiding. */
 const OPEN_PATHS = ["/healthz", "/readyz"];
@@ -103,6 +81,7 @@ GET /s/nodes   the nodes of the cluster, and how the links to them are
 GET /metrics   counters for Prometheus, as its text or as OpenMetrics
 GET /healthz   200 while the event loop turns
 GET /readyz    200 while the server does its work, else 503
+GET /openapi.json   all of this for programs
 `;
 
 const log = getLogger("stats");
@@ -118,6 +97,7 @@ export function createStatsApp(deps: StatsDeps): Hono {
   });
 
   answerGet(app, "/", (c) => c.text(INDEX));
+  answerGet(app, "/openapi.json", () => jsonAnswer(openapiDocument(VERSION)));
   answerGet(app, "/s/ping", () => jsonAnswer({ status: "ok" }));
   answerGet(app, "/healthz", () => jsonAnswer({ status: "ok" }));
   answerGet(app, "/readyz", () => {
@@ -154,17 +134,18 @@ export function createStatsApp(deps: StatsDeps): Hono {
 }
 
 function answerLists(app: Hono, lists: StatLists): void {
+  const { items, maxItems, maxClosedItems, maxPrefix } = LIST_BOUNDS;
   answerGet(app, "/s/channels", async (c) => {
-    const limit = countOf(c, "limit", LIST_ITEMS, MAX_LIST_ITEMS);
-    return jsonAnswer(await lists.channels(limit, textOf(c, "prefix", MAX_PREFIX)));
+    const limit = countOf(c, "limit", items, maxItems);
+    return jsonAnswer(await lists.channels(limit, textOf(c, "prefix", maxPrefix)));
   });
   answerGet(app, "/s/conns", async (c) => {
-    const limit = countOf(c, "limit", LIST_ITEMS, MAX_LIST_ITEMS);
+    const limit = countOf(c, "limit", items, maxItems);
     const order = wordOf(c, "sort", "pending", CONNECTION_ORDERS);
     return jsonAnswer(await lists.connections(limit, order));
   });
   answerGet(app, "/s/closed", (c) => {
-    return jsonAnswer(lists.closed(countOf(c, "limit", LIST_ITEMS, MAX_CLOSED_ITEMS)));
+    return jsonAnswer(lists.closed(countOf(c, "limit", items, maxClosedItems)));
   });
 }
 

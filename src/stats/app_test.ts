@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { statsDeps } from "../../tests/stats_deps.ts";
-import { createStatsApp, type Readiness, type StatsDeps } from "./app.ts";
+import { createStatsApp, type StatsDeps } from "./app.ts";
+import type { ReadyAnswer } from "./shapes.ts";
 
 function newApp(overrides: Partial<StatsDeps> = {}) {
   return createStatsApp(statsDeps({
@@ -53,7 +54,7 @@ Deno.test("stats: ping, healthz, readyz", async () => {
 });
 
 Deno.test("stats: readyz is 503 when not ready, and 200 with what is wrong elsewhere", async () => {
-  let readiness: Readiness = { ready: false, failing: ["storage"] };
+  let readiness: ReadyAnswer = { ready: false, failing: ["storage"] };
   const app = newApp({ readiness: () => readiness });
   const down = await ask(app, "/readyz");
   assert.deepEqual([down.status, down.json], [503, readiness]);
