@@ -41,6 +41,10 @@ async function main(argv: string[]): Promise<number> {
       const logging = { level, file: "stdout", format: "text" } as const;
       return await devCluster(count, logging, new Wishes().stop);
     }
+    case "sub":
+    case "pub":
+    case "his":
+      return await (await import("./cli/client/run.ts")).runClient(args);
     case "version":
       printOut(versionText(VERSION));
       return DONE;

@@ -1,7 +1,9 @@
 // The command line: what was called, with which options, or what is wrong with the call.
 
-import { Command, CommanderError, Option } from "commander";
+import { Command, Option } from "commander";
 import { nearest } from "../config/nearest.ts";
+import { type ClientCall, parseHis, parsePub, parseSub } from "./client_args.ts";
+import { helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
 
 /** From what level on the log is written. */
 export type Level = "debug" | "info" | "warn" | "error";
@@ -26,21 +28,23 @@ export type Parsed =
   | { command: "backup"; to: string; conf?: string }
   | { command: "export" | "import"; conf?: string }
   | { command: "dev_cluster"; count: number; level: Level }
-  | { command: "version" }
-  | { command: "help"; text: string }
-  | { command: "usage_error"; message: string };
+  | ClientCall
+  | NotRun;
 
 const HERE: Record<string, string> = {
   serve: "run the server (also without any command)",
   "check-config": "read the configuration as a start would and say what is wrong with it",
   backup: "copy the SQLite history to a file, also while the server runs",
   storage: "export or import the history as JSON lines",
+  sub: "follow channels, over any number of connections, each message once",
+  pub: "publish a message, or each line of standard input",
+  his: "print the history of a channel",
   "dev-cluster": "several nodes on this machine, linked, for trying out",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
 
-const NOT_YET = ["sub", "pub", "his", "bench", "top"];
+const NOT_YET = ["bench", "top"];
 
 /** Nodes of `dev-cluster`, and at most so many. */
 const DEV_NODES = 3;
@@ -76,6 +80,12 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parseStorage(rest);
     case "dev-cluster":
       return parseDevCluster(rest);
+    case "sub":
+      return parseSub(rest);
+    case "pub":
+      return parsePub(rest);
+    case "his":
+      return parseHis(rest);
     case "version":
       return { command: "version" };
     case "help":
@@ -205,48 +215,6 @@ function serveCommand(): Command {
     .option("-v, --version", "print the version")
     .helpOption("-h, --help", "print this")
     .addHelpText("after", `\nCommands:\n${commands.join("\n")}\n`);
-}
-
-/** Keeps commander from printing and from ending the process. */
-function quiet(command: Command): Command {
-  return command
-    .exitOverride()
-    .configureOutput({ writeOut: () => {}, writeErr: () => {} })
-    .allowExcessArguments(false);
-}
-
-function run(command: Command, args: string[], result: () => Parsed): Parsed {
-  try {
-    command.parse(args, { from: "user" });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.code === "commander.helpDisplayed") {
-      return { command: "help", text: helpOf(command) };
-    }
-    return usageError(messageOf(error, command));
-  }
-  return command.opts<{ version?: boolean }>().version ? { command: "version" } : result();
-}
-
-function helpOf(command: Command): string {
-  let text = "";
-  command.configureOutput({ writeOut: (part) => void (text += part) });
-  command.outputHelp();
-  return text.trimEnd();
-}
-
-/** Commander's message on one line; for an unknown option always with the nearest known one. */
-function messageOf(error: CommanderError, command: Command): string {
-  const text = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
-  const unknown = error.code === "commander.unknownOption" && /'(.*?)'/s.exec(text)?.[1];
-  if (!unknown) return text;
-  const known = ["-h", "--help", ...command.options.flatMap(({ short, long }) => [short, long])]
-    .filter((flag) => flag !== undefined);
-  return `unknown option ${JSON.stringify(unknown)}; the nearest is ${nearest(unknown, known)}`;
-}
-
-function usageError(message: string): Parsed {
-  return { command: "usage_error", message };
 }
 
 /** The arguments, the original's `-conf FILE` and `-level=x` written with two dashes. */

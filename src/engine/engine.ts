@@ -168,6 +168,12 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
     return this.#clock.last;
   }
 
+  /** A timestamp of now, microseconds: every message accepted later has a later one. */
+  presentTs(): number {
+    this.#clock.refresh();
+    return this.#clock.last;
+  }
+
   sawTimestamp(ts: number): void {
     this.#clock.moveFrom(ts);
   }

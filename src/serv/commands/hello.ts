@@ -35,6 +35,8 @@ export const hello: Command = {
     const info = {
       version: VERSION,
       node: engine.node,
+      // What is accepted here from now on has a later one: where to resume before anything has come.
+      ts: engine.presentTs(),
       features: [
         "json",
         ...(engine.keepsHistory ? ["history"] : []),

@@ -1,0 +1,52 @@
+// Runs a client command, and says how it ended.
+
+import { messageOf } from "../../core/message_of.ts";
+import { untilStopSignal } from "../../core/signals.ts";
+import type { ClientArgs, ClientCall } from "../client_args.ts";
+import { printError } from "../output.ts";
+import { ClientError, OutputClosed } from "./client_error.ts";
+import { printHistory } from "./his.ts";
+import { publish } from "./pub.ts";
+import type { ClientOptions } from "./servers.ts";
+import { follow } from "./sub.ts";
+
+const DONE = 0;
+const FAILED = 1;
+
+/** Runs it; resolves to the exit code: 0 done, also at Ctrl-C of one that follows, 1 failed. */
+export async function runClient(call: ClientCall): Promise<number> {
+  try {
+    return await run(call);
+  } catch (error) {
+    if (error instanceof OutputClosed) return DONE;
+    if (!(error instanceof ClientError)) throw error;
+    printError(error.message);
+    return FAILED;
+  }
+}
+
+async function run(call: ClientCall): Promise<number> {
+  const options = { ...call, ...await optionsOf(call), tell: printError };
+  switch (options.command) {
+    case "sub": {
+      const stop = new AbortController();
+      untilStopSignal(() => Deno.exit(DONE)).then(() => stop.abort());
+      await follow(options, stop.signal);
+      return DONE;
+    }
+    case "pub":
+      return await publish(options) ? DONE : FAILED;
+    case "his":
+      await printHistory(options);
+      return DONE;
+  }
+}
+
+async function optionsOf({ servers, tls, tlsCa, identity }: ClientArgs): Promise<ClientOptions> {
+  if (tlsCa === undefined) return { servers, tls, identity, caCerts: [] };
+  try {
+    return { servers, tls, identity, caCerts: [await Deno.readTextFile(tlsCa)] };
+  } catch (error) {
+    throw new ClientError(`--tls-ca ${tlsCa}: ${messageOf(error)}`);
+  }
+}
