@@ -44,6 +44,7 @@ async function main(argv: string[]): Promise<number> {
     case "sub":
     case "pub":
     case "his":
+    case "bench":
       return await (await import("./cli/client/run.ts")).runClient(args);
     case "version":
       printOut(versionText(VERSION));

@@ -2,7 +2,7 @@
 
 import { Command, Option } from "commander";
 import { nearest } from "../config/nearest.ts";
-import { type ClientCall, parseHis, parsePub, parseSub } from "./client_args.ts";
+import { type ClientCall, parseBench, parseHis, parsePub, parseSub } from "./client_args.ts";
 import { helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
 
 /** From what level on the log is written. */
@@ -39,12 +39,13 @@ const HERE: Record<string, string> = {
   sub: "follow channels, over any number of connections, each message once",
   pub: "publish a message, or each line of standard input",
   his: "print the history of a channel",
+  bench: "put a load on a server, and see what goes through",
   "dev-cluster": "several nodes on this machine, linked, for trying out",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
 
-const NOT_YET = ["bench", "top"];
+const NOT_YET = ["top"];
 
 /** Nodes of `dev-cluster`, and at most so many. */
 const DEV_NODES = 3;
@@ -86,6 +87,8 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parsePub(rest);
     case "his":
       return parseHis(rest);
+    case "bench":
+      return parseBench(rest);
     case "version":
       return { command: "version" };
     case "help":

@@ -1,4 +1,4 @@
-// The calls of the client commands: sub, pub, his.
+// The calls of the client commands: sub, pub, his, bench.
 
 import { Command, Option } from "commander";
 import { WireError } from "../proto/errors.ts";
@@ -6,6 +6,7 @@ import { nameBytes } from "../proto/names.ts";
 import { shorten } from "../proto/request.ts";
 import { parseTimestamp } from "../proto/timestamps.ts";
 import { parseServer } from "./client/addresses.ts";
+import { type LoadShape, MIN_SIZE } from "./client/bench_plan.ts";
 import type { ServerAddress } from "./client/conversation.ts";
 import type { Identity } from "./client/identity.ts";
 import { type NotRun, quiet, run, usageError } from "./command.ts";
@@ -24,10 +25,11 @@ export interface ClientArgs {
 export type ClientCall =
   | ClientArgs & { command: "sub"; channels: string[]; from?: string }
   | ClientArgs & { command: "pub"; channel: string; message?: string }
-  | ClientArgs & { command: "his"; channel: string; from: string; limit?: number };
+  | ClientArgs & { command: "his"; channel: string; from: string; limit?: number }
+  | ClientArgs & LoadShape & { command: "bench"; rate: number; seconds: number };
 
 interface SharedOptions {
-  server: string[];
+  server?: string[];
   tls?: boolean;
   tlsCa?: string;
   app?: string;
@@ -105,12 +107,60 @@ export function parseHis(args: string[]): ClientCall | NotRun {
   });
 }
 
-function client(name: string, usage: string): Command {
+export function parseBench(args: string[]): ClientCall | NotRun {
+  const command = client("bench")
+    .description(
+      "Puts a load on the server, and says how much of it went through how fast, whether anything was " +
+        "lost, and whether all of it was in order; 1 where not. Its channels begin with `bench.`, and the " +
+        "messages are kept as any others.",
+    );
+  for (const [name, , what, unset] of BENCH_NUMBERS) {
+    command.option(`--${name} <n>`, what, `${unset}`);
+  }
+  command.addHelpText(
+    "after",
+    "\nExamples:\n  pushd bench --subs 100\n  pushd bench --rate 20000 --channels 100 --json\n",
+  );
+  return run(command, args, () => {
+    const shared = sharedOf(command);
+    if ("message" in shared) return shared;
+    const options = command.opts<Record<string, string>>();
+    const numbers: Record<string, number> = {};
+    for (const [name, { least, most }] of BENCH_NUMBERS) {
+      const text = options[name];
+      const value = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+      if (!(value >= least && value <= most)) {
+        return usageError(
+          `--${name} ${JSON.stringify(text)}: write a number from ${least} to ${most}`,
+        );
+      }
+      numbers[name] = value;
+    }
+    const { pubs, subs, channels, size, rate, seconds } = numbers;
+    return { command: "bench", ...shared, pubs, subs, channels, size, rate, seconds };
+  });
+}
+
+const BENCH_NUMBERS = [
+  ["pubs", { least: 1, most: 10_000 }, "publishers", 1],
+  ["subs", { least: 0, most: 100_000 }, "subscribers, spread over the channels", 1],
+  ["channels", { least: 1, most: 1_000_000 }, "channels", 1],
+  ["size", { least: MIN_SIZE, most: 1_000_000 }, "bytes of a message", 64],
+  [
+    "rate",
+    { least: 0, most: 10_000_000 },
+    "messages a second of all publishers; 0 for all that go",
+    0,
+  ],
+  ["seconds", { least: 1, most: 86_400 }, "how long", 10],
+] as const;
+
+function client(name: string, usage = ""): Command {
   return quiet(new Command(`pushd ${name}`))
-    .usage(`${usage} [options]`)
+    .usage(`${usage} [options]`.trim())
     .addOption(
       new Option("--server <host:port>", `a server; several are tried in turn (${DEFAULT_SERVER})`)
-        .default([], "").argParser((text: string, before: string[]) => [...before, text]),
+        .argParser((text: string, before: string[] = []) => [...before, text]),
     )
     .option("--tls", "the server's TLS door")
     .option("--tls-ca <file>", "believe the authorities in this PEM file, too")
@@ -126,7 +176,7 @@ function client(name: string, usage: string): Command {
 function sharedOf(command: Command): ClientArgs | { command: "usage_error"; message: string } {
   const options = command.opts<SharedOptions>();
   const servers: ServerAddress[] = [];
-  for (const text of options.server.length > 0 ? options.server : [DEFAULT_SERVER]) {
+  for (const text of options.server ?? [DEFAULT_SERVER]) {
     const server = parseServer(text);
     if (server === null) {
       return usageError(`--server ${JSON.stringify(shorten(text))}: write host:port`);

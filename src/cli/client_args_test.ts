@@ -1,4 +1,4 @@
-// Tests of the calls of sub, pub and his.
+// Tests of the calls of sub, pub, his and bench.
 
 import assert from "node:assert/strict";
 import { parseArgs } from "./args.ts";
@@ -45,6 +45,22 @@ Deno.test("client calls: what they are called with", () => {
     from: "0",
     limit: 10,
   });
+});
+
+Deno.test("client calls: bench", () => {
+  const unset = { pubs: 1, subs: 1, channels: 1, size: 64, rate: 0, seconds: 10 };
+  assert.deepEqual(parseArgs(["bench"]), { command: "bench", ...SHARED, ...unset });
+  assert.deepEqual(parseArgs(["bench", "--subs", "0", "--rate", "20000", "--json"]), {
+    command: "bench",
+    ...SHARED,
+    ...unset,
+    json: true,
+    subs: 0,
+    rate: 20_000,
+  });
+  assert.match(usageError("bench", "--pubs", "0"), /^--pubs "0": write a number from 1 to 10000/);
+  assert.match(usageError("bench", "--size", "1e3"), /^--size "1e3": write a number from 24 to/);
+  assert.match(usageError("bench", "now"), /too many arguments/);
 });
 
 Deno.test("client calls: servers and who one is", () => {

@@ -17,17 +17,23 @@ export class LineReader {
    * an Error where a line has no end.
    */
   push(bytes: Uint8Array): string[] {
-    const lines: string[] = [];
-    let start = 0;
-    for (let lf = bytes.indexOf(LF); lf !== -1; lf = bytes.indexOf(LF, start)) {
-      lines.push(this.#line(bytes.subarray(start, lf)));
-      start = lf + 1;
-    }
-    if (start < bytes.length) {
-      this.#bytes += bytes.length - start;
+    const end = bytes.lastIndexOf(LF) + 1;
+    const lines = end === 0 ? [] : this.#lines(bytes, end);
+    if (end < bytes.length) {
+      this.#bytes += bytes.length - end;
       if (this.#bytes > MAX_LINE_BYTES) throw new Error("it sent a line without an end");
-      this.#parts.push(bytes.slice(start));
+      this.#parts.push(bytes.slice(end));
     }
+    return lines;
+  }
+
+  /** The lines up to `end`, which is behind the last of their ends; made text together, which is faster. */
+  #lines(bytes: Uint8Array, end: number): string[] {
+    const first = bytes.indexOf(LF);
+    const lines = [this.#line(bytes.subarray(0, first))];
+    if (first + 1 === end) return lines;
+    const others = this.#decoder.decode(bytes.subarray(first + 1, end - 1)).split("\n");
+    for (const line of others) lines.push(line.endsWith("\r") ? line.slice(0, -1) : line);
     return lines;
   }
 

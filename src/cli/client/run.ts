@@ -3,7 +3,8 @@
 import { messageOf } from "../../core/message_of.ts";
 import { untilStopSignal } from "../../core/signals.ts";
 import type { ClientArgs, ClientCall } from "../client_args.ts";
-import { printError } from "../output.ts";
+import { printError, printOut, printProgress } from "../output.ts";
+import { bench, benchText } from "./bench.ts";
 import { ClientError, OutputClosed } from "./client_error.ts";
 import { printHistory } from "./his.ts";
 import { publish } from "./pub.ts";
@@ -26,7 +27,11 @@ export async function runClient(call: ClientCall): Promise<number> {
 }
 
 async function run(call: ClientCall): Promise<number> {
-  const options = { ...call, ...await optionsOf(call), tell: printError };
+  const options = {
+    ...call,
+    ...await optionsOf(call),
+    tell: call.command === "bench" ? printProgress : printError,
+  };
   switch (options.command) {
     case "sub": {
       const stop = new AbortController();
@@ -36,6 +41,14 @@ async function run(call: ClientCall): Promise<number> {
     }
     case "pub":
       return await publish(options) ? DONE : FAILED;
+    case "bench": {
+      const stop = new AbortController();
+      untilStopSignal(() => Deno.exit(FAILED)).then(() => stop.abort());
+      const result = await bench(options, stop.signal);
+      printOut(options.json ? JSON.stringify(result) : benchText(result));
+      const { lost, out_of_order, refused } = result;
+      return lost + out_of_order + refused === 0 ? DONE : FAILED;
+    }
     case "his":
       await printHistory(options);
       return DONE;

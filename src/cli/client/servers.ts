@@ -16,6 +16,8 @@ const GREETING_MS = 30_000;
 
 /** What every client command is told. */
 export interface ClientOptions extends DialOptions {
+  /** The form in which deliveries come. */
+  readonly form?: "json" | "text";
   /** At least one; tried in turn. */
   readonly servers: readonly ServerAddress[];
   readonly identity: Identity;
@@ -88,7 +90,7 @@ export class Servers {
     }, GREETING_MS);
     try {
       await authenticate(conversation, identity);
-      return { conversation, hello: await sayHello(conversation) };
+      return { conversation, hello: await sayHello(conversation, this.#options.form) };
     } catch (error) {
       conversation.close();
       throw error;
@@ -98,8 +100,8 @@ export class Servers {
   }
 }
 
-async function sayHello(conversation: Conversation): Promise<Hello> {
-  const reply = await conversation.ask("hello 1 json");
+async function sayHello(conversation: Conversation, form = "json"): Promise<Hello> {
+  const reply = await conversation.ask(form === "json" ? "hello 1 json" : "hello 1");
   const [, json] = /^HELLO 1 (\{.*\})/.exec(reply) ?? [];
   if (json === undefined) {
     // A server that is full says so before it closes; anything else is no pushd.
