@@ -1,6 +1,6 @@
 // A consistent copy of an SQLite store's file, while a server goes on writing to it.
 
-import { backup, DatabaseSync } from "node:sqlite";
+import * as sqlite from "node:sqlite";
 import { dirname, resolve } from "node:path";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { isSqliteError, toStoreError } from "./sqlite_faults.ts";
@@ -8,6 +8,8 @@ import { APPLICATION_ID, readVersion } from "./sqlite_schema.ts";
 
 /** Pages between two calls of `onProgress`. */
 const STEP_PAGES = 2000;
+/** And rows, where there are no pages. */
+const STEP_ROWS = 10_000;
 
 /**
  * Copies the database at `from`, as it is at one moment, to the new file `to`. `to` appears only when it
@@ -60,7 +62,7 @@ async function copy(
   temporary: string,
   onProgress: ((done: string) => void) | undefined,
 ): Promise<void> {
-  const db = new DatabaseSync(source, { readOnly: true });
+  const db = new sqlite.DatabaseSync(source, { readOnly: true });
   try {
     db.exec("PRAGMA busy_timeout = 5000");
     // A transaction that stays open: without it each write of the server would begin the copy anew.
@@ -72,13 +74,53 @@ async function copy(
       );
     }
     db.prepare("SELECT count(*) FROM sqlite_master").get();
-    await backup(db, temporary, {
+    // Deno 2.4 has none.
+    if (sqlite.backup === undefined) return copyRows(db, temporary, onProgress);
+    await sqlite.backup(db, temporary, {
       rate: STEP_PAGES,
       progress: ({ totalPages, remainingPages }) =>
         onProgress?.(`${totalPages - remainingPages} of ${totalPages} pages`),
     });
   } finally {
     db.close();
+  }
+}
+
+/**
+ * Copies the database row by row, in the transaction that is open. (VACUUM INTO would do it, but attaches
+ * the new file, which Deno does not allow.)
+ */
+export function copyRows(
+  db: sqlite.DatabaseSync,
+  target: string,
+  onProgress: ((done: string) => void) | undefined,
+): void {
+  const copy = new sqlite.DatabaseSync(target);
+  try {
+    const { applicationId, version } = readVersion(db);
+    copy.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${version}; BEGIN`);
+    const made = db.prepare(
+      "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
+    )
+      .all();
+    let rows = 0;
+    // Indexes last, which is faster.
+    for (const { sql } of made.filter(({ type }) => type === "table")) copy.exec(`${sql}`);
+    for (const { name } of made.filter(({ type }) => type === "table")) {
+      let insert: sqlite.StatementSync | undefined;
+      const select = db.prepare(`SELECT * FROM "${name}"`);
+      select.setReadBigInts(true);
+      for (const row of select.iterate()) {
+        const values = Object.values(row);
+        insert ??= copy.prepare(`INSERT INTO "${name}" VALUES (${values.map(() => "?").join()})`);
+        insert.run(...values);
+        if (++rows % STEP_ROWS === 0) onProgress?.(`${rows} rows`);
+      }
+    }
+    for (const { sql } of made.filter(({ type }) => type !== "table")) copy.exec(`${sql}`);
+    copy.exec("COMMIT");
+  } finally {
+    copy.close();
   }
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { BASE_TS, block, readAll } from "../../tests/store_model.ts";
 import { StoreError } from "../engine/ports/history_store.ts";
-import { backupSqlite } from "./sqlite_backup.ts";
+import { backupSqlite, copyRows } from "./sqlite_backup.ts";
 import { SqliteStore } from "./sqlite.ts";
 
 Deno.test("a backup of a file that is written to is whole and opens", async () => {
@@ -53,6 +53,35 @@ Deno.test("a backup of a file that is written to is whole and opens", async () =
       "a.db",
       "b.db",
     ]);
+  });
+});
+
+Deno.test("a copy by rows, as on Deno 2.4, is the same store", async () => {
+  await withFolder(async (folder) => {
+    const store = new SqliteStore({ path: `${folder}/a.db` });
+    await store.open();
+    const lines = [{ ts: BASE_TS, text: "x" }, { ts: BASE_TS + 1, text: "ü\u0000€" }];
+    for (let i = 0; i < 20; i++) await store.append([block("app", `ch${i}`, "n", lines)]);
+    const all = await readAll(store, "app", "ch7");
+    await store.close();
+    const db = new DatabaseSync(`${folder}/a.db`, { readOnly: true });
+    db.exec("BEGIN");
+    copyRows(db, `${folder}/b.db`, undefined);
+    const dump = (file: DatabaseSync) => {
+      const tables = file.prepare("SELECT name, sql FROM sqlite_master ORDER BY name").all();
+      return tables.map(({ name, sql }) => {
+        const isTable = sql !== null && `${sql}`.startsWith("CREATE TABLE");
+        return [name, sql, isTable ? file.prepare(`SELECT * FROM "${name}"`).all() : null];
+      });
+    };
+    const copy = new DatabaseSync(`${folder}/b.db`, { readOnly: true });
+    assert.deepEqual(dump(copy), dump(db));
+    copy.close();
+    db.close();
+    const opened = new SqliteStore({ path: `${folder}/b.db` });
+    await opened.open();
+    assert.deepEqual(await readAll(opened, "app", "ch7"), all);
+    await opened.close();
   });
 });
 

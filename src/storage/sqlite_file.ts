@@ -10,6 +10,8 @@ const MAGIC = "SQLite format 3\0";
 const HEADER_BYTES = 100;
 const VERSION_AT = 60;
 const APPLICATION_ID_AT = 68;
+/** A lock that is not there after so long is another process's, ms; see {@link tryLock}. */
+const LOCK_WAIT_MS = 500;
 
 /**
  * Files that are open in this process. Closing any descriptor of a file drops all of the process's
@@ -43,7 +45,7 @@ export class LockedFile {
     let identity: string | undefined;
     try {
       identity = identityOf(await lock.stat());
-      if (inUse.has(identity) || !lock.tryLockSync(true)) throw inUseAlready(file);
+      if (inUse.has(identity) || !await tryLock(lock)) throw inUseAlready(file);
       await checkHeader(file, lock);
       inUse.add(identity);
       return new LockedFile(file, identity, lock);
@@ -67,6 +69,17 @@ export class LockedFile {
     inUse.delete(this.identity);
     this.lock.close();
   }
+}
+
+async function tryLock(file: Deno.FsFile): Promise<boolean> {
+  // Deno 2.4 can only wait for a lock.
+  if (file.tryLockSync !== undefined) return file.tryLockSync(true);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), LOCK_WAIT_MS);
+  });
+  const locked = file.lock(true).then(() => true);
+  return await Promise.race([locked, late]).finally(() => clearTimeout(timer));
 }
 
 /** Identity of the regular file at `file`; undefined where nothing is. Throws a StoreError. */
