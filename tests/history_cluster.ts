@@ -307,8 +307,8 @@ export class TestNode implements ClusterHost, TurnTask {
     this.delivered += messages;
   }
 
-  isWanted(channel: Channel): boolean {
-    return this.router.isKnown(channel);
+  unaware(channel: Channel): string[] {
+    return this.router.unaware(channel);
   }
 
   onLogDropped(channel: Channel): void {
@@ -453,17 +453,7 @@ export class TestRouter implements HistoryRouter {
       waitsFor.add(peer.node);
       this.#tell(peer, () => {
         peer.router.hear(this.self.node, name, true);
-        const { lastTs } = peer;
-        this.self.all.way(peer, this.self).frames.push({
-          madeAt: this.self.all.now,
-          arrive: () => {
-            this.self.sawTimestamp(lastTs);
-            if (this.self.all.options.tellsOfAcknowledgements !== false) {
-              this.self.cluster.logs.acknowledged();
-            }
-            waitsFor.delete(peer.node);
-          },
-        });
+        this.#acknowledge(peer, () => waitsFor.delete(peer.node));
       });
     }
   }
@@ -490,12 +480,12 @@ export class TestRouter implements HistoryRouter {
     }
   }
 
-  isKnown(channel: Channel): boolean {
-    return this.#wanted.get(channel)?.size === 0;
+  unaware(channel: Channel): string[] {
+    return [...this.#wanted.get(channel) ?? []];
   }
 
   async whenKnown(channel: Channel): Promise<void> {
-    while (this.#wanted.has(channel) && !this.isKnown(channel)) await goRound();
+    while (this.unaware(channel).length > 0) await goRound();
   }
 
   forwardBatch(channel: Channel, { lines, count, firstTs, lastTs }: Batch): void {
@@ -543,17 +533,42 @@ export class TestRouter implements HistoryRouter {
   }
 
   /**
-   * The link to a peer is up again, or for the first time: it hears everything. What it knew before was
+   * The link to a peer is up again, or for the first time: it is told everything. What it knew before was
    * kept for us meanwhile.
    */
   linkUp(peer: TestNode): void {
     this.down.delete(peer.node);
-    peer.router.wantedBy.delete(this.self.node);
-    for (const channel of this.#wanted.keys()) peer.router.hear(this.self.node, channel.name, true);
+    const unheard = new Set(this.#unheardBy(peer.node));
+    this.#unheardBy(peer.node).clear();
+    const known = [...this.#wanted.keys()].filter((channel) => !unheard.has(channel));
+    peer.router.wantedBy.set(this.self.node, new Set(known.map(({ name }) => name)));
+    const channels = [...this.#wanted];
+    for (const [, waitsFor] of channels) waitsFor.add(peer.node);
     this.self.sawTimestamp(peer.lastTs);
-    const unheard = this.#unheardBy(peer.node);
-    if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
-    unheard.clear();
+    this.#tell(peer, () => {
+      for (const [channel] of channels) {
+        if (this.#wanted.has(channel)) peer.router.hear(this.self.node, channel.name, true);
+      }
+      this.#acknowledge(peer, () => {
+        for (const [, waitsFor] of channels) waitsFor.delete(peer.node);
+        if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
+      });
+    });
+  }
+
+  /** A peer acknowledges what it has heard. */
+  #acknowledge(peer: TestNode, then: () => void): void {
+    const { lastTs } = peer;
+    this.self.all.way(peer, this.self).frames.push({
+      madeAt: this.self.all.now,
+      arrive: () => {
+        this.self.sawTimestamp(lastTs);
+        if (this.self.all.options.tellsOfAcknowledgements !== false) {
+          this.self.cluster.logs.acknowledged();
+        }
+        then();
+      },
+    });
   }
 }
 

@@ -24,8 +24,8 @@ export interface LogHost {
   readonly lastTs: number;
   /** Closes the channel's open batch, which appends it here. */
   closeBatch(channel: Channel): void;
-  /** Whether every peer whose link is up knows that the channel is wanted. */
-  isWanted(channel: Channel): boolean;
+  /** See `Router.unaware`. */
+  unaware(channel: Channel): readonly string[];
   /** An idle channel's log is kept no more: the channel itself may be forgotten. Not to be called back. */
   onLogDropped(channel: Channel): void;
 }
@@ -74,6 +74,8 @@ export class ArrivalLogs {
   #interruptions: Interruption[] = [];
   /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
   #acknowledgedTs = -1;
+  /** The moment of that. */
+  #acknowledgedAt = 0;
   /** Up to here followers may have been given what no log has, or have missed something. */
   #missedTs = 0;
 
@@ -97,14 +99,18 @@ export class ArrivalLogs {
     if (channel.isIdle) return;
     let log = this.#logs.get(channel);
     this.#endInterrupted(channel, log);
-    if (log === undefined || log.current === null || !log.current.takes(node)) {
-      // Before the peers know that it is wanted something would be missing.
-      if (!this.#host.isWanted(channel)) {
+    if (
+      log === undefined || log.current === null || !log.current.takes(node) ||
+      this.#canTakeMore(channel, log.current)
+    ) {
+      const unaware = this.#host.unaware(channel);
+      // Before it knows that the channel is wanted something of it would be missing.
+      if (unaware.includes(node)) {
         this.#missedTs = Math.max(this.#missedTs, batch.lastTs);
         return this.#lapse(log);
       }
       log ??= this.#make(channel);
-      this.#begin(channel, log, node, batch.firstTs - 1);
+      this.#begin(channel, log, { node, ts: batch.firstTs - 1, unaware });
     }
     const before = log.bytes;
     const { lines: buffer, count, firstTs, lastTs, froms } = batch;
@@ -118,9 +124,16 @@ export class ArrivalLogs {
     if (this.bytes > this.#limits.maxBytes) this.#evict();
   }
 
+  /** Whether one of those that the segment does not take has heard since that the channel is wanted. */
+  #canTakeMore(channel: Channel, { bornAt, unaware }: ArrivalSegment): boolean {
+    if (unaware.length === 0 || this.#acknowledgedAt < bornAt) return false;
+    const still = this.#host.unaware(channel);
+    return unaware.some((node) => !still.includes(node));
+  }
+
   /**
-   * The channel's log, with a present segment: whatever arrives from now on is in it. The channel has
-   * followers, and the peers know that it is wanted.
+   * The channel's log, with a present segment: whatever arrives from now on is in it, but for what is of
+   * peers that do not know yet that the channel is wanted. The channel has followers.
    */
   open(channel: Channel): { log: ArrivalLog; current: ArrivalSegment } {
     this.#host.closeBatch(channel);
@@ -128,8 +141,11 @@ export class ArrivalLogs {
     this.#endInterrupted(channel, log);
     log ??= this.#make(channel);
     this.#touch(channel, log);
-    const current = log.current ?? this.#begin(channel, log, this.#host.node, this.#host.lastTs);
-    return { log, current };
+    const { current } = log;
+    if (current !== null && !this.#canTakeMore(channel, current)) return { log, current };
+    const { node, lastTs: ts } = this.#host;
+    const unaware = this.#host.unaware(channel);
+    return { log, current: this.#begin(channel, log, { node, ts, unaware }) };
   }
 
   /** Whether what arrives for the channel now goes into this segment. */
@@ -162,8 +178,12 @@ export class ArrivalLogs {
     if (channel.isIdle) this.#idle.add(channel);
   }
 
-  /** `node` is about to append something, all of which is later than `ts`. */
-  #begin(channel: Channel, log: ArrivalLog, node: string, ts: number): ArrivalSegment {
+  /** `node` is about to append something, all of which is later than `ts`; `unaware` is not taken. */
+  #begin(
+    channel: Channel,
+    log: ArrivalLog,
+    { node, ts, unaware }: { node: string; ts: number; unaware: readonly string[] },
+  ): ArrivalSegment {
     const before = log.bytes;
     log.end();
     const { node: own, lastTs } = this.#host;
@@ -179,6 +199,13 @@ export class ArrivalLogs {
     // Of one that is away, what it keeps for us will come. One that is forgotten will be new.
     const away = [...known.keys()].filter((peer) => watermarks.has(peer));
     for (const peer of new Set([...away, ...historyPeers.map(({ node }) => node), node])) {
+      if (unaware.includes(peer)) {
+        // Its watermark tells of channels that it knew to be wanted.
+        const reached = known.get(peer)?.reached ?? former?.before().get(peer);
+        if (reached === undefined) arrived.delete(peer);
+        else arrived.set(peer, reached);
+        continue;
+      }
       const mark = watermarks.get(peer) ?? 0;
       const knew = known.get(peer);
       if (
@@ -196,7 +223,7 @@ export class ArrivalLogs {
     const ownTs = node === own ? ts : lastTs;
     arrived.set(own, ownTs);
     complete.set(own, ownTs);
-    const segment = log.begin({ arrived, complete });
+    const segment = log.begin({ arrived, complete, unaware });
     this.bytes += log.bytes - before;
     return segment;
   }
@@ -245,6 +272,7 @@ export class ArrivalLogs {
    */
   acknowledged(): void {
     this.#acknowledgedTs = this.#host.lastTs;
+    this.#acknowledgedAt = nextMoment();
   }
 
   #endInterrupted(channel: Channel, log: ArrivalLog | undefined): void {

@@ -18,7 +18,7 @@ class Bench implements LogHost, Pick<Router, "watermarks" | "historyPeers"> {
   readonly logs: ArrivalLogs;
   readonly limits: LogLimits;
   lastTs = BASE;
-  isKnown = true;
+  unawarePeers: string[] = [];
   peers = ["b"];
   watermarks: ReadonlyMap<string, number> = new Map();
 
@@ -32,8 +32,8 @@ class Bench implements LogHost, Pick<Router, "watermarks" | "historyPeers"> {
     return this.peers.map((node) => ({ node, kept: () => Promise.reject(new Error("asked")) }));
   }
   closeBatch(): void {}
-  isWanted(): boolean {
-    return this.isKnown;
+  unaware(): string[] {
+    return this.unawarePeers;
   }
   onLogDropped(channel: Channel): void {
     assert.equal(this.logs.has(channel), false);
@@ -99,15 +99,41 @@ Deno.test("a log begins with the first message that a follower gets", () => {
   assert.equal(bench.behind(channel, other), 1);
 });
 
-Deno.test("nothing is noted before the peers know that the channel is wanted", () => {
+Deno.test("of a peer nothing is noted before it knows that the channel is wanted", () => {
   const bench = new Bench();
   const channel = bench.followed("c");
-  bench.isKnown = false;
-  bench.add(channel);
+  bench.unawarePeers = ["b"];
+  bench.add(channel, "b");
   assert.equal(bench.logs.has(channel), false);
-  bench.isKnown = true;
-  const ts = bench.add(channel);
+  bench.unawarePeers = [];
+  bench.add(channel);
+  const ts = bench.add(channel, "b");
   assert.equal(bench.behind(channel, ts), 0);
+});
+
+Deno.test("what the others give is noted meanwhile, and all of it once the peer knows", () => {
+  const { bench, channel } = threeNodes();
+  const before = bench.add(channel);
+  // A node that is new, and has not heard of the channel.
+  bench.peers.push("e");
+  bench.unawarePeers = ["e"];
+  bench.logs.interrupt("c", -1);
+  const own = bench.add(channel);
+  const other = bench.add(channel, "b");
+  const { current } = bench.logs.open(channel);
+  assert.deepEqual([current.takes("b"), current.takes("e")], [true, false]);
+  // Others acknowledge other things.
+  bench.logs.acknowledged();
+  bench.add(channel, "b");
+  assert.equal(bench.logs.open(channel).current, current);
+  bench.unawarePeers = [];
+  bench.logs.acknowledged();
+  const last = bench.add(channel, "b");
+  const next = bench.logs.open(channel).current;
+  assert.ok(next !== current && next.takes("e"));
+  bench.add(channel, "e");
+  assert.equal(bench.logs.open(channel).current, next);
+  assert.deepEqual([before, own, other, last].map((ts) => bench.behind(channel, ts)), [5, 4, 3, 1]);
 });
 
 Deno.test("of a peer nothing is sure up to the moment at which the log begins", () => {
@@ -271,9 +297,9 @@ Deno.test("what followers are given and no log has is in doubt in the next one",
     const { bench, channel } = threeNodes();
     const other = isFirst ? bench.followed("other") : channel;
     bench.logs.interrupt("c", -1);
-    bench.isKnown = false;
+    bench.unawarePeers = ["b"];
     const missed = bench.add(other, "b");
-    bench.isKnown = true;
+    bench.unawarePeers = [];
     bench.add(other);
     assert.equal(bench.logs.open(other).current.limit("b"), missed);
   }

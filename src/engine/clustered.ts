@@ -11,7 +11,7 @@ import type { KeptPage, KeptRequest, RemoteBlock, Router, RouterHost } from "./p
 
 /** What it asks of the engine. */
 export interface ClusteredHost
-  extends Omit<LogHost, "isWanted" | "onLogDropped">, KeptHost, ClusterReplayHost {
+  extends Omit<LogHost, "unaware" | "onLogDropped">, KeptHost, ClusterReplayHost {
   /** Every channel of every application, in no order. */
   channels(): Iterable<Channel>;
   /** The channel of a name that is not checked, if it is known. */
@@ -53,7 +53,7 @@ export class Clustered implements RouterHost {
       app: (id: string) => host.app(id),
       closeBatch: (channel: Channel) => host.closeBatch(channel),
       countDelivered: (messages: number) => host.countDelivered(messages),
-      isWanted: (channel: Channel) => router.isWanted(channel),
+      unaware: (channel: Channel) => router.unaware(channel),
       onLogDropped: (channel: Channel) => host.forgetIfUnused(channel),
     };
     this.history = parts === null

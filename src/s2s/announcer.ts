@@ -265,9 +265,11 @@ export class Announcer implements TurnTask {
     return ackedVersion < 0 || isSlow ? Math.max(ackedVersion, keptVersion) : undefined;
   }
 
-  /** See `Router.isWanted`. */
-  isWanted({ interestVersion: version }: RoutedChannel): boolean {
-    return this.#isKnown(version);
+  /** The links of those that `Router.unaware` names. */
+  unaware({ interestVersion: version }: RoutedChannel): AnnouncedLink[] {
+    return [...this.#audience.values()].flatMap((audience) =>
+      isAware(audience, version) ? [] : [audience.link]
+    );
   }
 
   /** See `Router.whenWanted`. */
@@ -285,9 +287,7 @@ export class Announcer implements TurnTask {
   }
 
   #isKnown(version: number): boolean {
-    for (const { ackedVersion, isSlow } of this.#audience.values()) {
-      if (ackedVersion < version && !isSlow) return false;
-    }
+    for (const audience of this.#audience.values()) if (!isAware(audience, version)) return false;
     return true;
   }
 
@@ -310,6 +310,10 @@ export class Announcer implements TurnTask {
     }
     this.#settleWaits();
   }
+}
+
+function isAware({ ackedVersion, isSlow }: Audience, version: number): boolean {
+  return ackedVersion >= version || isSlow;
 }
 
 function beginFrame(filter: BloomFilter | null): Uint8Array {

@@ -173,8 +173,12 @@ export class ClusterRouter implements Router, LinkOwner, PeerHost {
     this.announcer.unwant(channel);
   }
 
-  isWanted(channel: RoutedChannel): boolean {
-    return this.announcer.isWanted(channel);
+  unaware(channel: RoutedChannel): readonly string[] {
+    const links = this.announcer.unaware(channel);
+    if (links.length === 0) return [];
+    return [...this.peers.values()].flatMap(({ id, link }) =>
+      link !== null && links.includes(link) ? [id] : []
+    );
   }
 
   whenWanted(channel: RoutedChannel): Promise<void> | null {

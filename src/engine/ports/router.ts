@@ -96,10 +96,13 @@ export interface Router {
   /** The channel has lost its last follower here. */
   unwant(channel: RoutedChannel): void;
 
-  /** Whether every peer whose link is up knows that the channel is wanted, which it is. */
-  isWanted(channel: RoutedChannel): boolean;
+  /**
+   * Names of the peers whose link is up and that do not know yet that the channel is wanted, which it is.
+   * One that has let a second pass is no longer among them, see {@link RouterHost.onMissed}.
+   */
+  unaware(channel: RoutedChannel): readonly string[];
 
-  /** Until {@link isWanted}; null when it is already. Resolves after a second even so. */
+  /** Until there are none of them; null when there are none. Resolves after a second even so. */
   whenWanted(channel: RoutedChannel): Promise<void> | null;
 
   /**
