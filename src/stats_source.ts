@@ -2,6 +2,7 @@
 
 import { redact } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
+import { Histogram } from "./core/histogram.ts";
 import { hostAndPort } from "./core/host_port.ts";
 import type { OpenFileLimit } from "./core/open_files.ts";
 import { processUsage } from "./core/process_usage.ts";
@@ -16,13 +17,14 @@ import { viewOfSelf } from "./s2s/node_view.ts";
 import { topConnections } from "./serv/connection_view.ts";
 import type { Server } from "./serv/server.ts";
 import type { StatLists, StatsDeps, StatSnapshot } from "./stats/app.ts";
-import type { MetricNumbers } from "./stats/metrics.ts";
-import type {
-  NodesAnswer,
-  ReadyAnswer,
-  StatAnswer,
-  SysAnswer,
-  TraceAnswer,
+import type { Latencies, MetricNumbers } from "./stats/metrics.ts";
+import {
+  FAILINGS,
+  type NodesAnswer,
+  type ReadyAnswer,
+  type StatAnswer,
+  type SysAnswer,
+  type TraceAnswer,
 } from "./stats/shapes.ts";
 
 /** The parts of the running server. */
@@ -131,6 +133,8 @@ export class StatsSource implements StatsDeps {
         bytes_in: counters.bytesIn,
         bytes_out: server.bytesOut,
         history_cache_bytes: engine.historyBytes,
+        history_cache_hits: engine.historyReads.hits,
+        history_cache_misses: engine.historyReads.misses,
         storage_pending: storage?.queue.messages ?? 0,
         storage_commits: storage?.queue.counters.commits ?? 0,
         storage_errors: storage?.queue.counters.errors ?? 0,
@@ -184,13 +188,38 @@ export class StatsSource implements StatsDeps {
     };
   }
 
-  metrics(): MetricNumbers {
+  latency(): Latencies {
     const { server, storage } = this.#parts;
-    const { engine, counters } = server;
+    const { publish, delivery } = server.engine.latency;
+    const commit = storage?.queue.durations ?? new Histogram();
+    return {
+      publish: publish.snapshot(),
+      delivery: delivery.snapshot(),
+      commit: commit.snapshot(),
+    };
+  }
+
+  /** Other nodes by their state, those of no state too. */
+  #otherNodes(): Record<string, number> {
+    const count = { up: 0, connecting: 0, down: 0 };
+    for (const { self, state } of this.#parts.cluster?.cluster?.nodes() ?? []) {
+      if (!self) count[state]++;
+    }
+    return count;
+  }
+
+  metrics(): MetricNumbers {
+    const { server, storage, files } = this.#parts;
+    const { engine, counters, limits } = server;
+    const { ready, failing } = this.readiness();
     return {
       version: VERSION,
+      ready,
+      failing: Object.fromEntries(FAILINGS.map((what) => [what, failing.includes(what)])),
       connections: server.connections.size,
+      connectionsLimit: limits.maxConnections,
       connectionsTotal: counters.connectionsTotal,
+      connectionsRefused: counters.refused,
       disconnects: { ...counters.disconnects },
       subscriptions: engine.counters.subscriptions,
       channels: engine.channelCount,
@@ -200,12 +229,19 @@ export class StatsSource implements StatsDeps {
       bytesOut: server.bytesOut,
       commands: { ...counters.commands },
       errors: this.#errors(),
+      latency: this.latency(),
       storagePending: storage?.queue.messages ?? 0,
+      storagePendingLimit: storage?.queue.maxMessages ?? 0,
       storageErrors: storage?.queue.counters.errors ?? 0,
       historyCacheBytes: engine.historyBytes,
+      historyCache: { ...engine.historyReads },
       s2s: this.#clusterMetrics(),
+      nodes: this.#otherNodes(),
       configReloads: { ...this.#parts.reloads },
       eventLoopLagMs: server.wheel.lateMs,
+      clientFiles: server.files,
+      clientFilesLimit: limits.maxFiles,
+      fileLimit: files.limit,
       process: processUsage(),
     };
   }

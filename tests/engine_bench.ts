@@ -66,6 +66,8 @@ export class Client implements Subscriber {
     return 0;
   }
 
+  measureDelivery(): void {}
+
   caughtUp(): void {}
 
   cutOff(): void {

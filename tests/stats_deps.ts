@@ -9,6 +9,7 @@ export function statsDeps(overrides: Partial<StatsDeps> = {}): StatsDeps {
   return {
     snapshot: unexpected,
     metrics: unexpected,
+    latency: unexpected,
     conf: unexpected,
     readiness: () => ({ ready: true, failing: [] }),
     nodes: unexpected,

@@ -168,6 +168,7 @@ export class ClusterHistory {
     const isThere = isOfAll &&
       (found === null ? current.covers(vector) : found.cursor.segment === current);
     if (isComplete && isThere) {
+      this.#kept.countHit();
       replay.beginAt(vector, cursor);
       replay.relyOn(this.#router.historyPeers.map(({ node }) => [node, 0]), [], missing);
       this.#logMissing(missing);

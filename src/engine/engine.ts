@@ -12,7 +12,8 @@ import type { Batch, Channel, Subscription } from "./channel.ts";
 import { App, DEFAULT_APP } from "./channel_table.ts";
 import { Clustered, type ClusteredHost } from "./clustered.ts";
 import { History, type HistoryPage, type ReplayStart, type Storage } from "./history.ts";
-import type { HistoryLimits } from "./history_cache.ts";
+import type { CacheReads, HistoryLimits } from "./history_cache.ts";
+import { Latency } from "./latency.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
 import type { MessageRange, PruneRequest, PruneStep } from "./ports/history_store.ts";
 import type { Router, RouterHost } from "./ports/router.ts";
@@ -82,6 +83,7 @@ export interface EngineCounters {
 export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   readonly node: string;
   readonly counters: EngineCounters = { published: 0, delivered: 0, subscriptions: 0 };
+  readonly latency: Latency = new Latency();
   /** What messages wait in for the store; null where there is none. */
   readonly queue: HistoryQueue | null;
   /** See {@link ReplayHost}. */
@@ -161,6 +163,11 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   /** Bytes of messages in memory. */
   get historyBytes(): number {
     return (this.#history?.cache.bytes ?? 0) + (this.#clustered?.history?.logs.bytes ?? 0);
+  }
+
+  /** Reads of history that memory could answer, and those that it could not. */
+  get historyReads(): Readonly<CacheReads> {
+    return this.#history?.cache.reads ?? { hits: 0, misses: 0 };
   }
 
   /** The last timestamp given, or seen at a peer, microseconds. */
@@ -273,8 +280,18 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
 
   /** Hands a batch to the channel's subscribers. */
   fanOut(channel: Channel, batch: Batch, node: string): void {
-    this.counters.delivered += batch.count * channel.subscribers.length;
+    const { subscribers } = channel;
+    if (subscribers.length === 0) return;
+    this.counters.delivered += batch.count * subscribers.length;
     channel.fanOut(batch, node);
+    // Behind it the turn has a task, and its time is known without a look at the clock.
+    const { nowMs } = this.#turn;
+    if (nowMs >= this.latency.deliveryDueMs) this.#measureDelivery(channel, nowMs);
+  }
+
+  #measureDelivery({ subscribers }: Channel, nowMs: number): void {
+    const index = this.latency.beginDelivery(subscribers.length, nowMs);
+    subscribers[index].follower.subscriber.measureDelivery(nowMs);
   }
 
   countDelivered(messages: number): void {

@@ -130,11 +130,16 @@ export class History {
     const page = new HistoryJson(request);
     const history = channel?.history ?? null;
     if (channel !== undefined && history !== null && history.covers(afterTs)) {
+      this.cache.reads.hits++;
       this.cache.touch(channel);
       this.#addFromMemory(page, channel, afterTs);
       return page.finish(history.isPartial(afterTs));
     }
-    if (this.stored === null) return page.finish(this.cache.isPartial(afterTs));
+    if (this.stored === null) {
+      this.cache.reads.hits++;
+      return page.finish(this.cache.isPartial(afterTs));
+    }
+    this.cache.reads.misses++;
     return this.#readStored(this.stored, request, page, afterTs);
   }
 
@@ -202,6 +207,7 @@ export class History {
   ): ReplayStart | Promise<ReplayStart> {
     const { channel } = subscription;
     if (this.stored === null && channel.history === null) {
+      this.cache.reads.hits++;
       channel.join(subscription);
       return { count: 0, partial: this.cache.isPartial(afterTs), start: () => {} };
     }
@@ -209,7 +215,11 @@ export class History {
     // It has a follower now, and is not to be forgotten, however long the store takes.
     this.cache.touch(channel);
     const start = this.#beginInMemory(replay, channel, afterTs);
-    if (start !== null) return start;
+    if (start !== null) {
+      this.cache.reads.hits++;
+      return start;
+    }
+    this.cache.reads.misses++;
     if (this.stored === null) throw new Error("memory is all there is, and does not reach back");
     return this.#beginInStore(this.stored, replay, app, afterTs).catch((error) => {
       replay.stop();

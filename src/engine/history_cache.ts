@@ -26,6 +26,17 @@ export interface CacheOptions {
   remove(channel: Channel): void;
 }
 
+/**
+ * Reads of history: a `his`, or a `sub` with a timestamp; in a cluster each page of what a node is asked
+ * for, by its clients or by other nodes.
+ */
+export interface CacheReads {
+  /** Answered by memory alone. */
+  hits: number;
+  /** For which the store had to be asked. */
+  misses: number;
+}
+
 /** From so many channels on, eviction takes more than it must. */
 const MANY_CHANNELS = 1000;
 /** What a channel takes with its name and its places in the tables, measured in the same way. */
@@ -41,6 +52,8 @@ export class HistoryCache {
   bytes = 0;
   /** Messages after this timestamp may be kept nowhere else yet, and are not dropped. */
   settledTs = Infinity;
+  /** Counted by those who read. */
+  readonly reads: CacheReads = { hits: 0, misses: 0 };
 
   #limits: HistoryLimits;
   #options: CacheOptions;

@@ -65,11 +65,17 @@ export class KeptHistory {
     if (request.which === "unsettled") return this.#unsettled(named, request);
     const { stored, cache, isShared } = this.#parts;
     const inMemory = this.#fromMemory(named, request);
-    if (inMemory !== null) return inMemory;
-    if (stored === null || isShared) {
-      return this.#end(cache.isPartial(request.afterTs));
+    if (inMemory !== null || stored === null || isShared) {
+      cache.reads.hits++;
+      return inMemory ?? this.#end(cache.isPartial(request.afterTs));
     }
+    cache.reads.misses++;
     return await this.#fromStore(stored, named, request);
+  }
+
+  /** Something was answered by memory alone that did not come here. */
+  countHit(): void {
+    this.#parts.cache.reads.hits++;
   }
 
   /** The channel without an open batch. */

@@ -52,6 +52,7 @@ export class StoredHistory {
    * nodes append, too. Rejects with `storage-unavailable`.
    */
   read(request: ReadRequest): Promise<Page> {
+    this.#cache.reads.misses++;
     return this.#guard(() => this.#store.read(request));
   }
 

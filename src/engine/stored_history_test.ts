@@ -78,6 +78,28 @@ Deno.test("after a restart a channel that was published to before somebody asks 
   assert.deepEqual([store.calls.readNewest, store.calls.read], [1, 0]);
 });
 
+Deno.test("a read is a hit where memory alone answers it, and a miss where the store is asked", async () => {
+  const store = new HeldStore();
+  {
+    await using before = await StoredBench.open({ store });
+    await before.pubAll("c", numbers(10));
+  }
+  await using bench = await StoredBench.open({ store, history: { maxMessagesPerChannel: 3 } });
+  const reads: number[][] = [];
+  const count = () => reads.push(Object.values(bench.engine.historyReads));
+  const stamps = (await bench.his("c", 0)).kept.map(({ ts }) => ts);
+  count();
+  await bench.his("c", stamps[8]);
+  count();
+  await bench.his("c", stamps[2]);
+  count();
+  await bench.sub(bench.connect(), "c", stamps[8]);
+  count();
+  await bench.sub(bench.connect(), "c", stamps[2]);
+  count();
+  assert.deepEqual(reads, [[0, 1], [1, 1], [1, 2], [2, 2], [2, 3]]);
+});
+
 Deno.test("a thousand who ask at once cost a read or two", async () => {
   for (const maxMessagesPerChannel of [1, 1000]) {
     const store = new HeldStore();

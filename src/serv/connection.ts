@@ -185,6 +185,9 @@ export class Connection
       this.#host.counters.bytesIn += count;
       this.bytesIn += count;
       this.#isServing = true;
+      if (this.#lastReadMs >= this.engine.latency.publishDueMs) {
+        this.#requests.measurePublish(this.#lastReadMs);
+      }
       size = count === buffer.length
         ? Math.min(buffer.length * READ_GROWTH, this.#maxReadBytes())
         : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
@@ -200,6 +203,7 @@ export class Connection
       const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
       if (at < count || this.#isBlocked()) await this.#serve(chunk, at);
       readBuffers.put(buffer);
+      this.#requests.endMeasuring();
       this.#isServing = false;
       this.#endIfDone();
     }
@@ -354,6 +358,10 @@ export class Connection
     const { stalledSinceMs, pending, maxPendingBytes } = this.writer;
     if (stalledSinceMs > 0 && nowMs - stalledSinceMs > STOPPED_MS) return -1;
     return pending / maxPendingBytes;
+  }
+
+  measureDelivery(fromMs: number): void {
+    this.writer.measure(this.engine.latency.delivery, fromMs);
   }
 
   caughtUp(): void {

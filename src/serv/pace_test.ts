@@ -13,6 +13,7 @@ function channelOf(backlogs: number[]): { channel: Channel; backlogs: number[] }
       deliver: (lines) => lines.release(),
       replayRoom: () => 0,
       backlog: () => backlogs[i],
+      measureDelivery() {},
       caughtUp() {},
       cutOff() {},
     };

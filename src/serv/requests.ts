@@ -59,6 +59,8 @@ export class Requests implements ParserEvents, BegunOwner {
   #tokensAtMs = 0;
   /** 0 before the first command of a slice. */
   #sliceEndsMs = 0;
+  /** When the read began whose first message is measured, monotonic ms; 0 where none is. */
+  #measuredFromMs = 0;
 
   constructor(host: RequestHost) {
     this.#host = host;
@@ -84,6 +86,19 @@ export class Requests implements ParserEvents, BegunOwner {
   push(chunk: Uint8Array, at: number): number {
     this.#sliceEndsMs = 0;
     return this.#parser.push(chunk, at);
+  }
+
+  /** Measures how long the next message takes, which came with a read at `readMs`. */
+  measurePublish(readMs: number): void {
+    this.#measuredFromMs = readMs;
+    this.#host.engine.latency.beginPublish(readMs);
+  }
+
+  /** That read has been served. */
+  endMeasuring(): void {
+    if (this.#measuredFromMs === 0) return;
+    this.#measuredFromMs = 0;
+    this.#host.engine.latency.abandonPublish();
   }
 
   /** Ends the running {@link push} behind the present request. */
@@ -169,6 +184,14 @@ export class Requests implements ParserEvents, BegunOwner {
     } else {
       held.addLine(`PUBLISHED ${decodeUtf8(engine.timestampDigits)}`);
     }
+    if (this.#measuredFromMs !== 0) this.#measured(queue);
+  }
+
+  #measured(queue: HistoryQueue | null): void {
+    const readMs = this.#measuredFromMs;
+    this.#measuredFromMs = 0;
+    const group = queue !== null && queue.repliesAfterCommit ? queue.group : null;
+    this.#host.engine.latency.published(readMs, group);
   }
 
   /** So much waits for the store that this client is not read until there is room again. */

@@ -112,7 +112,7 @@ export class Server implements ConnectionHost {
   }
 
   #refuseStranger(conn: Deno.TcpConn, address: string): void {
-    this.counters.refused++;
+    this.#countRefused("proxy");
     closeQuietly(conn);
     const further = this.#strangers.next();
     if (further === null) return;
@@ -127,7 +127,7 @@ export class Server implements ConnectionHost {
     const files = tls === null ? 1 : FILES_OVER_TLS;
     const { maxFiles } = this.limits;
     if (this.#state !== "serving" || this.#files + files > maxFiles) {
-      this.counters.refused++;
+      this.#countRefused(this.#state === "serving" ? "too-busy" : "shutting-down");
       closeQuietly(conn);
       if (this.#state === "serving") this.#tellRefusal(NO_FILES, peer);
       return;
@@ -142,7 +142,10 @@ export class Server implements ConnectionHost {
           const header = () => readProxyHeader(conn);
           const proxied = await this.#arrivals.bring({ socket: conn, ...bounds }, header);
           // Somebody who looks whether we are there.
-          if (proxied === undefined) return closeQuietly(conn);
+          if (proxied === undefined) {
+            this.counters.disconnects.client++;
+            return closeQuietly(conn);
+          }
           address = proxied.address ?? peer;
           socket = proxied.socket;
         }
@@ -190,11 +193,14 @@ export class Server implements ConnectionHost {
   #enter(socket: Socket, address: string, files: number): void {
     const refusal = this.#refusal(address, files);
     if (refusal !== null && this.#state === "serving") this.#tellRefusal(refusal, address);
-    if (refusal !== null && (this.#refusing >= MAX_REFUSING || this.#state !== "serving")) {
-      this.counters.refused++;
-      const close = () => closeQuietly(socket);
-      if (this.#state !== "serving") close();
-      else socket.write(encodeUtf8(`ERROR too-busy ${refusal}\r\n`)).then(close, close);
+    if (refusal !== null && this.#state !== "serving") {
+      this.#countRefused("shutting-down");
+      closeQuietly(socket);
+      return;
+    }
+    if (refusal !== null && this.#refusing >= MAX_REFUSING) {
+      this.#countRefused("too-busy");
+      this.#refuseAtOnce(socket, refusal);
       return;
     }
     const connection = new Connection(this, socket, address, files);
@@ -208,6 +214,22 @@ export class Server implements ConnectionHost {
       this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
     }
     spawn("serv.connection", () => connection.run());
+  }
+
+  /** One that came in and never was among the connections, and why it ended. */
+  #countRefused(reason: CloseReason): void {
+    this.counters.refused++;
+    this.counters.disconnects[reason]++;
+  }
+
+  #refuseAtOnce(socket: Socket, refusal: string): void {
+    const { counters } = this;
+    counters.errors["too-busy"] = (counters.errors["too-busy"] ?? 0) + 1;
+    const close = () => closeQuietly(socket);
+    socket.write(encodeUtf8(`ERROR too-busy ${refusal}\r\n`)).then((count) => {
+      counters.bytesOutClosed += count;
+      close();
+    }, close);
   }
 
   #tellRefusal(reason: string, address: string): void {

@@ -1,6 +1,7 @@
 // A connection's outgoing side: a bounded queue, one write per turn, and a last line.
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import type { Histogram } from "../core/histogram.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
 
@@ -38,6 +39,14 @@ export interface WriterOwner {
   onWriteFailed(error: unknown): void;
 }
 
+/** A place in the stream that is waited for. */
+interface Mark {
+  /** Value of {@link Writer.written} once the socket has taken everything up to it. */
+  readonly at: number;
+  readonly fromMs: number;
+  readonly histogram: Histogram;
+}
+
 /**
  * Queues whole lines and writes them, in order, once per turn of the event loop. What waits is
  * bounded in bytes; the owner bounds the time (see {@link stalledSinceMs}).
@@ -67,6 +76,7 @@ export class Writer implements TurnTask {
   /** Where the write under way ends: before its own end once the connection has been cut off. */
   #limit = 0;
   #isCut = false;
+  #mark: Mark | null = null;
 
   #state: "open" | "ending" | "finished" | "closed" = "open";
 
@@ -130,6 +140,15 @@ export class Writer implements TurnTask {
     if (this.#replies !== null) this.#sealReplies();
     this.#queue.push(lines);
     this.#count(lines.length);
+  }
+
+  /**
+   * Observes the time since `fromMs` (monotonic clock) as soon as the socket has taken what is queued
+   * now; nothing where that never happens, or another place is waited for.
+   */
+  measure(histogram: Histogram, fromMs: number): void {
+    if (this.#mark !== null || this.#state !== "open") return;
+    this.#mark = { at: this.written + this.pending, fromMs, histogram };
   }
 
   #count(bytes: number): void {
@@ -227,6 +246,10 @@ export class Writer implements TurnTask {
     this.#offset += count;
     this.written += count;
     this.pending -= count;
+    if (this.#mark !== null && this.written >= this.#mark.at) {
+      this.#mark.histogram.observeMs(performance.now() - this.#mark.fromMs);
+      this.#mark = null;
+    }
     if (this.#isCut && this.#offset < this.#limit) this.#limitToLine(writing);
     if (this.#offset < this.#limit) {
       this.stalledSinceMs = performance.now();
@@ -270,6 +293,7 @@ export class Writer implements TurnTask {
     if (this.#state === "closed" || this.#state === "finished") return;
     this.#state = "open";
     this.#dropQueue();
+    this.#mark = null;
     this.#isCut = true;
     this.pending = this.#writing === null ? 0 : this.#limit - this.#offset;
     const buffer = buffers.acquire(lastLine.length * 3 + 2);
@@ -298,6 +322,7 @@ export class Writer implements TurnTask {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#dropQueue();
+    this.#mark = null;
     this.pending = 0;
     this.stalledSinceMs = 0;
     // A write under way still reads its bytes: they go to the garbage collector, not to the pool.

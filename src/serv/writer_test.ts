@@ -6,6 +6,7 @@ import { anyText } from "../../tests/any_text.ts";
 import { BufferLedger, bufferOf } from "../../tests/buffer_ledger.ts";
 import { goRound } from "../../tests/go_round.ts";
 import { buffers } from "../core/buffer_pool.ts";
+import { countOf, Histogram } from "../core/histogram.ts";
 import { Turn } from "../core/turn.ts";
 import { decodeUtf8, encodeUtf8, LF } from "../proto/bytes.ts";
 import { type Sink, Writer, type WriterOwner } from "./writer.ts";
@@ -417,4 +418,37 @@ Deno.test("any lines in any turns, taken in any pieces: the same bytes, and pend
     }),
     { numRuns: 100 },
   );
+});
+
+Deno.test("a place in the stream is reached when the socket has taken everything up to it, once", async () => {
+  using b = new Bench();
+  const histogram = new Histogram();
+  const count = () => countOf(histogram.snapshot());
+  b.writer.queueLine("0123456789");
+  b.writer.measure(histogram, performance.now() - 3000);
+  // Another one meanwhile is not waited for.
+  b.writer.measure(histogram, 0);
+  b.writer.queueLine("behind it");
+  await goRound();
+  await b.sink.take(11);
+  assert.equal(count(), 0);
+  await b.sink.take(1);
+  assert.equal(count(), 1);
+  const { sum_s } = histogram.snapshot();
+  assert.ok(sum_s >= 3 && sum_s < 60, `${sum_s} s`);
+  await b.sink.takeAll();
+  // The next one can be; what is cut off, or closed, is never reached.
+  b.writer.queueLine("again");
+  b.writer.measure(histogram, performance.now());
+  await goRound();
+  await b.sink.takeAll();
+  assert.equal(count(), 2);
+  b.writer.queueLine("cut");
+  b.writer.measure(histogram, 0);
+  b.writer.cut("ERROR slow-consumer it is long enough to pass that place");
+  b.writer.measure(histogram, 0);
+  await goRound();
+  await b.sink.takeAll();
+  b.writer.close();
+  assert.equal(count(), 2);
 });

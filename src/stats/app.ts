@@ -8,7 +8,7 @@ import { isHostAllowed } from "../core/host_check.ts";
 import { getLogger } from "../core/logger.ts";
 import { VERSION } from "../core/version.ts";
 import { jsonAnswer, jsonError } from "./answers.ts";
-import { type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
+import { type Latencies, type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
 import { CONNECTION_ORDERS, LIST_BOUNDS, openapiDocument } from "./openapi.ts";
 import { countOf, queryError, QueryFault, textOf, wordOf } from "./query.ts";
 import type {
@@ -37,6 +37,8 @@ export interface StatsDeps {
   snapshot(): StatSnapshot;
   /** The numbers of `/metrics`. */
   metrics(): MetricNumbers;
+  /** How long messages and commits have taken since the start; a part of {@link metrics}. */
+  latency(): Latencies;
   /** The configuration as in the file, defaults filled in, secrets as `***`. */
   conf(): StatAnswer["conf"];
   readiness(): ReadyAnswer;

@@ -1,6 +1,7 @@
 // The answer of /metrics: the server's numbers as Prometheus or OpenMetrics text.
 
 import type { Gauge, Registry, RegistryContentType } from "prom-client";
+import type { HistogramSnapshot } from "../core/histogram.ts";
 import type { ProcessUsage } from "../core/process_usage.ts";
 
 /**
@@ -9,9 +10,16 @@ import type { ProcessUsage } from "../core/process_usage.ts";
  */
 export interface MetricNumbers {
   version: string;
-  /** Open connections. */
+  /** Whether `/readyz` answers 200. */
+  ready: boolean;
+  /** What `/readyz` can name, and whether it does. */
+  failing: Readonly<Record<string, boolean>>;
+  /** Open connections, and how many there may be. */
   connections: number;
+  connectionsLimit: number;
   connectionsTotal: number;
+  /** Of those, the ones that were not let in. */
+  connectionsRefused: number;
   /** Connections that ended, by reason. */
   disconnects: Readonly<Record<string, number>>;
   subscriptions: number;
@@ -24,10 +32,13 @@ export interface MetricNumbers {
   commands: Readonly<Record<string, number>>;
   /** `ERROR` lines by code. */
   errors: Readonly<Record<string, number>>;
-  /** Messages that wait for the store. */
+  latency: Latencies;
+  /** Messages that wait for the store, and how many may. */
   storagePending: number;
+  storagePendingLimit: number;
   storageErrors: number;
   historyCacheBytes: number;
+  historyCache: { hits: number; misses: number };
   /** Links to other nodes; all 0 where the server stands alone. */
   s2s: {
     links: number;
@@ -36,10 +47,26 @@ export interface MetricNumbers {
     replayBytes: number;
     lost: number;
   };
+  /** Other nodes of the cluster, by how they are to this one: `up`, `connecting`, `down`. */
+  nodes: Readonly<Record<string, number>>;
   configReloads: Readonly<Record<"ok" | "failed", number>>;
   /** How late the last timer was. */
   eventLoopLagMs: number;
+  /** Files that clients hold, and may hold; of the process the limit, Infinity where there is none. */
+  clientFiles: number;
+  clientFilesLimit: number;
+  fileLimit: number;
   process: ProcessUsage;
+}
+
+/** How long things have taken since the start. */
+export interface Latencies {
+  /** From the read that brought a message to its queued reply; sampled. */
+  readonly publish: HistogramSnapshot;
+  /** From a message's acceptance until a subscriber's socket took it; sampled. */
+  readonly delivery: HistogramSnapshot;
+  /** Each commit of the store. */
+  readonly commit: HistogramSnapshot;
 }
 
 /** The formats there are, and the `Content-Type` of each. */
@@ -60,11 +87,28 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
   const registry = new client.Registry<RegistryContentType>();
   registry.setContentType(METRICS_TYPES[format]);
   const sheet = new Sheet(client, registry);
-  const { process } = numbers;
+  const { latency, process } = numbers;
+  sheet.gauge("pushd_ready", "1 where /readyz answers 200, else 0.", Number(numbers.ready));
+  sheet.gauges(
+    "pushd_failing",
+    "What /readyz names as failing: 1, or 0 where it does not.",
+    "what",
+    numbers.failing,
+  );
   sheet.gauge("pushd_connections", "Open connections.", numbers.connections);
+  sheet.gauge(
+    "pushd_connections_limit",
+    "Connections that may be open at a time.",
+    numbers.connectionsLimit,
+  );
   const total = "Connections that came in, those that were refused included.";
   const kind = format === "prometheus" ? "counter" : "unknown";
   sheet[kind]("pushd_connections_total", total, numbers.connectionsTotal);
+  sheet.counter(
+    "pushd_connections_refused_total",
+    "Connections that were not let in.",
+    numbers.connectionsRefused,
+  );
   sheet.counters(
     "pushd_disconnects_total",
     "Connections that ended, by reason.",
@@ -83,10 +127,30 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
   sheet.counter("pushd_bytes_out_total", "Bytes that clients took.", numbers.bytesOut);
   sheet.counters("pushd_commands_total", "Requests, by command.", "command", numbers.commands);
   sheet.counters("pushd_errors_total", "Errors that clients got, by code.", "code", numbers.errors);
+  sheet.histogram(
+    "pushd_publish_duration_seconds",
+    "From the read that brought a message to its queued PUBLISHED, after the commit where that is waited for; sampled, at most one in 5 ms.",
+    latency.publish,
+  );
+  sheet.histogram(
+    "pushd_delivery_duration_seconds",
+    "From the turn in which a message was accepted, or came from another node, until the kernel had taken it for one of its subscribers; sampled, at most one in 5 ms.",
+    latency.delivery,
+  );
+  sheet.histogram(
+    "pushd_storage_commit_duration_seconds",
+    "Commits that stored their messages, each of them.",
+    latency.commit,
+  );
   sheet.gauge(
     "pushd_storage_pending",
     "Messages accepted and not yet stored.",
     numbers.storagePending,
+  );
+  sheet.gauge(
+    "pushd_storage_pending_limit",
+    "Messages that may be accepted and not yet stored; beyond it publishers wait.",
+    numbers.storagePendingLimit,
   );
   sheet.counter("pushd_storage_errors_total", "Failures of the store.", numbers.storageErrors);
   sheet.gauge(
@@ -94,7 +158,23 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
     "Memory that kept messages take.",
     numbers.historyCacheBytes,
   );
-  const { s2s } = numbers;
+  const { historyCache, s2s } = numbers;
+  sheet.counter(
+    "pushd_history_cache_hits_total",
+    "Reads of history that memory alone answered.",
+    historyCache.hits,
+  );
+  sheet.counter(
+    "pushd_history_cache_misses_total",
+    "Reads of history for which the store had to be asked.",
+    historyCache.misses,
+  );
+  sheet.gauges(
+    "pushd_s2s_nodes",
+    "Other nodes of the cluster, by how they are to this one.",
+    "state",
+    numbers.nodes,
+  );
   sheet.gauge("pushd_s2s_links", "Nodes that are linked.", s2s.links);
   sheet.counter("pushd_s2s_forwarded_total", "Messages given to links.", s2s.forwarded);
   sheet.counter("pushd_s2s_received_total", "Messages that came over links.", s2s.received);
@@ -119,6 +199,15 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
   sheet.counter("process_cpu_seconds_total", "Time on the processor.", process.cpuS);
   sheet.gauge("process_resident_memory_bytes", "Resident memory.", process.residentBytes);
   sheet.gauge("process_start_time_seconds", "Start, since the Unix epoch.", process.startS);
+  sheet.gauge("pushd_client_files", "Open files that clients hold.", numbers.clientFiles);
+  sheet.gauge(
+    "pushd_client_files_limit",
+    "Open files that clients may hold.",
+    numbers.clientFilesLimit,
+  );
+  if (Number.isFinite(numbers.fileLimit)) {
+    sheet.gauge("process_max_fds", "Files that the process may have open.", numbers.fileLimit);
+  }
   return await registry.metrics();
 }
 
@@ -138,6 +227,37 @@ class Sheet {
     const gauge = new this.#client.Gauge({ name, help, registers: this.#registers });
     gauge.set(value);
     return gauge;
+  }
+
+  gauges(
+    name: string,
+    help: string,
+    label: string,
+    values: Readonly<Record<string, number | boolean>>,
+  ): void {
+    const labelNames = [label];
+    const gauge = new this.#client.Gauge({ name, help, labelNames, registers: this.#registers });
+    for (const [key, value] of Object.entries(values)) gauge.set({ [label]: key }, Number(value));
+  }
+
+  /** A histogram that was filled elsewhere. */
+  histogram(name: string, help: string, { bounds_s, counts, sum_s }: HistogramSnapshot): void {
+    const bucket = `${name}_bucket`;
+    let count = 0;
+    const values = counts.map((inBucket, i) => {
+      count += inBucket;
+      return { metricName: bucket, labels: { le: bounds_s[i] ?? "+Inf" }, value: count };
+    });
+    const total = [
+      { metricName: `${name}_sum`, labels: {}, value: sum_s },
+      { metricName: `${name}_count`, labels: {}, value: count },
+    ];
+    const filled = { name, help, type: "histogram", values: [...values, ...total] };
+    const registers = this.#registers;
+    const histogram = new this.#client.Histogram({ name, help, buckets: [...bounds_s], registers });
+    // prom-client's own can only be filled observation by observation; these are what it is asked for.
+    const get = () => Promise.resolve(filled);
+    Object.assign(histogram, { get, getForPromString: get });
   }
 
   counter(name: string, help: string, value: number): void {

@@ -2,13 +2,40 @@
 
 import assert from "node:assert/strict";
 import { statsDeps } from "../../tests/stats_deps.ts";
+import { BOUNDS_S, Histogram } from "../core/histogram.ts";
 import { createStatsApp, type StatsDeps } from "./app.ts";
 import { type MetricNumbers, metricsText } from "./metrics.ts";
 
+/** A histogram's snapshot, and its series by the name of the metric. */
+function durations(...ms: number[]) {
+  const histogram = new Histogram();
+  for (const one of ms) histogram.observeMs(one);
+  const snapshot = histogram.snapshot();
+  return {
+    snapshot,
+    series(name: string): Record<string, number> {
+      const atMost = (s: number) => ms.filter((one) => one / 1000 <= s).length;
+      const buckets = [...BOUNDS_S, Infinity].map((le) => {
+        return [`${name}_bucket{le="${le === Infinity ? "+Inf" : le}"}`, atMost(le)];
+      });
+      const sum = snapshot.sum_s;
+      return { ...Object.fromEntries(buckets), [`${name}_sum`]: sum, [`${name}_count`]: ms.length };
+    },
+  };
+}
+
+const PUBLISH = durations(0.25, 0.25, 3000);
+const DELIVERY = durations(0.5, 20_000);
+const COMMIT = durations();
+
 const NUMBERS: MetricNumbers = {
   version: "1.2.3",
+  ready: true,
+  failing: { storage: false, s2s: true },
   connections: 1,
+  connectionsLimit: 100,
   connectionsTotal: 2,
+  connectionsRefused: 21,
   disconnects: { client: 3, "slow-consumer": 0 },
   subscriptions: 4,
   channels: 5,
@@ -18,19 +45,31 @@ const NUMBERS: MetricNumbers = {
   bytesOut: 9,
   commands: { pub: 10, sub: 0 },
   errors: { "bad-argument": 11, "too-busy": 0 },
+  latency: { publish: PUBLISH.snapshot, delivery: DELIVERY.snapshot, commit: COMMIT.snapshot },
   storagePending: 12,
+  storagePendingLimit: 120,
   storageErrors: 13,
   historyCacheBytes: 14,
+  historyCache: { hits: 140, misses: 141 },
   s2s: { links: 2, forwarded: 30, received: 31, replayBytes: 32, lost: 3 },
+  nodes: { up: 2, connecting: 0, down: 1 },
   configReloads: { ok: 15, failed: 16 },
   eventLoopLagMs: 17,
+  clientFiles: 170,
+  clientFilesLimit: 171,
+  fileLimit: 172,
   process: { cpuS: 18.5, residentBytes: 19, startS: 20.25 },
 };
 
 /** Every series and its value, the same in both formats. */
 const SERIES: Record<string, number> = {
+  "pushd_ready": 1,
+  'pushd_failing{what="storage"}': 0,
+  'pushd_failing{what="s2s"}': 1,
   "pushd_connections": 1,
+  "pushd_connections_limit": 100,
   "pushd_connections_total": 2,
+  "pushd_connections_refused_total": 21,
   'pushd_disconnects_total{reason="client"}': 3,
   'pushd_disconnects_total{reason="slow-consumer"}': 0,
   "pushd_subscriptions": 4,
@@ -43,18 +82,30 @@ const SERIES: Record<string, number> = {
   'pushd_commands_total{command="sub"}': 0,
   'pushd_errors_total{code="bad-argument"}': 11,
   'pushd_errors_total{code="too-busy"}': 0,
+  ...PUBLISH.series("pushd_publish_duration_seconds"),
+  ...DELIVERY.series("pushd_delivery_duration_seconds"),
+  ...COMMIT.series("pushd_storage_commit_duration_seconds"),
   "pushd_storage_pending": 12,
+  "pushd_storage_pending_limit": 120,
   "pushd_storage_errors_total": 13,
+  "pushd_history_cache_bytes": 14,
+  "pushd_history_cache_hits_total": 140,
+  "pushd_history_cache_misses_total": 141,
   "pushd_s2s_links": 2,
   "pushd_s2s_forwarded_total": 30,
   "pushd_s2s_received_total": 31,
   "pushd_s2s_replay_bytes": 32,
   "pushd_s2s_lost_total": 3,
-  "pushd_history_cache_bytes": 14,
+  'pushd_s2s_nodes{state="up"}': 2,
+  'pushd_s2s_nodes{state="connecting"}': 0,
+  'pushd_s2s_nodes{state="down"}': 1,
   'pushd_config_reloads_total{result="ok"}': 15,
   'pushd_config_reloads_total{result="failed"}': 16,
   "pushd_event_loop_lag_seconds": 0.017,
   'pushd_build_info{version="1.2.3"}': 1,
+  "pushd_client_files": 170,
+  "pushd_client_files_limit": 171,
+  "process_max_fds": 172,
   "process_cpu_seconds_total": 18.5,
   "process_resident_memory_bytes": 19,
   "process_start_time_seconds": 20.25,
@@ -87,7 +138,12 @@ Deno.test("metrics: every number in Prometheus text, counters under their whole 
   const { types, series } = parse(text);
   assert.deepEqual(series, SERIES);
   for (const [name, type] of Object.entries(types)) {
-    assert.equal(type, name.endsWith("_total") ? "counter" : "gauge", name);
+    const expected = /_total$/.test(name)
+      ? "counter"
+      : /_duration_seconds$/.test(name)
+      ? "histogram"
+      : "gauge";
+    assert.equal(type, expected, name);
   }
   assert.doesNotMatch(text, /# EOF/);
 });
@@ -106,6 +162,11 @@ Deno.test("metrics: the same in OpenMetrics, which names a counter without _tota
   // The counter's name would be the gauge's.
   assert.equal(types.pushd_connections, "gauge");
   assert.equal(types.pushd_connections_total, "unknown");
+});
+
+Deno.test("metrics: where files have no limit there is no series for it", async () => {
+  const { series } = parse(await metricsText({ ...NUMBERS, fileLimit: Infinity }, "prometheus"));
+  assert.ok(!("process_max_fds" in series));
 });
 
 Deno.test("metrics: one format leaves nothing behind for the other", async () => {

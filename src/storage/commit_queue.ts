@@ -1,5 +1,6 @@
 // Group commit and write-behind before any store: what is accepted is kept in order, in groups.
 
+import { Histogram } from "../core/histogram.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn, type Task } from "../core/spawn.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
@@ -89,6 +90,8 @@ interface Flight {
  */
 export class CommitQueue implements HistoryQueue, TurnTask {
   readonly counters: CommitCounters = { commits: 0, storedMessages: 0, errors: 0, lastCommitMs: 0 };
+  /** How long commits took that kept their messages, each of them. */
+  readonly durations: Histogram = new Histogram();
   settledTs = 0;
   /** Accepted and not yet settled. */
   messages = 0;
@@ -138,12 +141,17 @@ export class CommitQueue implements HistoryQueue, TurnTask {
     return this.#open;
   }
 
+  /** Bound of {@link messages}. */
+  get maxMessages(): number {
+    const { flushPolicy, maxMessages, maxBufferedMessages } = this.#limits;
+    return flushPolicy === 0 ? maxMessages : maxBufferedMessages;
+  }
+
   get admission(): Admission {
-    const { flushPolicy, maxMessages, maxBufferedMessages, maxBytes } = this.#limits;
+    const { flushPolicy, maxBytes } = this.#limits;
     if (flushPolicy === 0 && !this.#isUp) return "down";
     if (this.#nextLimits !== null) return "full";
-    const most = flushPolicy === 0 ? maxMessages : maxBufferedMessages;
-    if (this.messages < most && this.bytes < maxBytes) return "open";
+    if (this.messages < this.maxMessages && this.bytes < maxBytes) return "open";
     return this.#isUp ? "full" : "down";
   }
 
@@ -337,6 +345,7 @@ export class CommitQueue implements HistoryQueue, TurnTask {
       const nowMs = performance.now();
       this.#lastCommitMs = nowMs;
       this.counters.lastCommitMs = nowMs - startMs;
+      if (outcome === "stored") this.durations.observeMs(nowMs - startMs);
       flight.outcome = outcome;
       flight.error = error;
       this.#joinTurn();

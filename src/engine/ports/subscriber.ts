@@ -18,6 +18,11 @@ export interface Subscriber {
    * the monotonic clock.
    */
   backlog(nowMs: number): number;
+  /**
+   * Measures a delivery that began at `fromMs` (monotonic clock): it ends when the client's socket has
+   * taken everything delivered so far. Where another one is being measured this does nothing.
+   */
+  measureDelivery(fromMs: number): void;
   /** One of its replays has come to its end. */
   caughtUp(): void;
   /** Cuts the subscriber off, because it fell behind what is kept for it. */
