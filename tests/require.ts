@@ -13,6 +13,7 @@ const PACKAGES = {
   openssl: "openssl",
   nc: "netcat-openbsd",
   prlimit: "util-linux",
+  promtool: "prometheus",
   ps: "procps",
   "redis-server": "redis-server",
   script: "bsdutils",
