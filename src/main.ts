@@ -78,7 +78,11 @@ async function serve(args: ServeArgs): Promise<number> {
   }
   const crashed = new Promise<number>((resolve) => setCrashHook(() => resolve(FAILED)));
   for (const warning of loaded.warnings) log.warn("{warning}", { warning });
-  Deno.addSignalListener("SIGUSR1", reopen);
+  let running: Pushd | null = null;
+  Deno.addSignalListener("SIGUSR1", () => {
+    reopen();
+    running?.reopenFiles();
+  });
   Deno.addSignalListener("SIGHUP", () => spawn("reload", () => reloader.reload("SIGHUP")));
 
   let pushd: Pushd;
@@ -89,6 +93,7 @@ async function serve(args: ServeArgs): Promise<number> {
     printError(error.message);
     return FAILED;
   }
+  running = pushd;
   reloader.start(pushd);
   return await Promise.race([crashed, stopWhenAsked(pushd, wishes)]);
 }

@@ -14,6 +14,7 @@ import { Doors, listenError, trustedProxies } from "./doors.ts";
 import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
+import { metricsFileOf } from "./open_metrics_file.ts";
 import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { Server } from "./serv/server.ts";
@@ -26,6 +27,7 @@ import {
   servLimits,
 } from "./settings.ts";
 import { createStatsApp } from "./stats/app.ts";
+import { type MetricsFile, MetricsLog } from "./stats/metrics_log.ts";
 import { startStatsServer, type StatsServer } from "./stats/server.ts";
 import { type RunningParts, StatsSource } from "./stats_source.ts";
 import { MemoryTokenStore } from "./storage/memory_tokens.ts";
@@ -58,6 +60,7 @@ export class Pushd implements RunningParts {
   #hasLeft = false;
   readonly startedMs: number = performance.now();
   #stats: StatsServer | null = null;
+  #metricsLog: MetricsLog | null = null;
 
   private constructor(
     config: Config,
@@ -123,9 +126,11 @@ export class Pushd implements RunningParts {
     const pushd = new Pushd(config, node, doors, server, storage, cluster, retention, files);
     try {
       pushd.#openStats();
+      await pushd.#openMetricsLog();
       await pushd.#announce();
       if (engine.routerHost !== null) await cluster?.start(engine.routerHost);
     } catch (error) {
+      await pushd.#metricsLog?.close();
       await pushd.#stats?.close();
       await cluster?.stop(0);
       await abandon();
@@ -153,6 +158,23 @@ export class Pushd implements RunningParts {
     } catch (error) {
       throw listenError("stats_listen_addr", addr, error);
     }
+  }
+
+  async #openMetricsLog(): Promise<void> {
+    const file = await metricsFileOf(this.#config);
+    this.#metricsLog = new MetricsLog(new StatsSource(this, ""));
+    this.#useMetricsFile(file);
+  }
+
+  #useMetricsFile(file: MetricsFile | null | undefined): void {
+    const { stats_output_interval: intervalMs } = this.#config;
+    this.#metricsLog?.use(file, intervalMs);
+    if (file) log.info(`metrics: a line every ${intervalMs / 1000} s to ${file.path}`);
+  }
+
+  /** Goes on in new files of the same names, the log aside: somebody has moved the old ones away. */
+  reopenFiles(): void {
+    this.#metricsLog?.reopen();
   }
 
   /** Says at start what was opened, and what an operator should know. */
@@ -197,11 +219,17 @@ export class Pushd implements RunningParts {
 
   /**
    * Takes over a configuration that differs in what a reload applies only, and the certificate that
-   * goes with it. Cannot fail. Resolves when every connection knows.
+   * goes with it, and the file of the metrics log where that is another one or none any more. Cannot
+   * fail. Resolves when every connection knows.
    */
-  async apply(config: Config, certificate: Certificate | null): Promise<void> {
+  async apply(
+    config: Config,
+    certificate: Certificate | null,
+    metricsFile?: MetricsFile | null,
+  ): Promise<void> {
     const before = this.#config;
     this.#config = config;
+    this.#useMetricsFile(metricsFile);
     this.server.auth.setLimits(authLimits(config));
     this.server.engine.setLimits(engineLimits(config));
     this.storage?.queue.setLimits(commitLimits(config));
@@ -246,6 +274,7 @@ export class Pushd implements RunningParts {
     // What is acknowledged has earned a moment, also where the clients took all the time there was.
     const leftMs = Math.max(MIN_STORE_STOP_MS, endMs - performance.now());
     const messages = await this.storage?.queue.close(leftMs) ?? 0;
+    await this.#metricsLog?.close();
     await this.#stats?.close();
     return { connections, messages };
   }

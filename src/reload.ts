@@ -9,8 +9,10 @@ import { getLogger } from "./core/logger.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { spawn } from "./core/spawn.ts";
 import { needsCertificate, readTls } from "./doors.ts";
+import { metricsFileOf } from "./open_metrics_file.ts";
 import type { Pushd } from "./pushd.ts";
 import { StartError } from "./start_error.ts";
+import type { MetricsFile } from "./stats/metrics_log.ts";
 
 const log = getLogger("config");
 
@@ -121,8 +123,12 @@ export class Reloader {
     this.#config = plan.config;
     this.#watch.lookAtNew();
     let certificate: Certificate | null;
+    let metricsFile: MetricsFile | null | undefined;
     try {
       certificate = readTls(plan.config);
+      if (plan.config.metrics_logfile !== pushd.config.metrics_logfile) {
+        metricsFile = await metricsFileOf(plan.config);
+      }
     } catch (error) {
       if (!(error instanceof StartError)) throw error;
       return refuse(pushd, [error.message], cause);
@@ -130,7 +136,7 @@ export class Reloader {
     this.#path = loaded.path;
     this.#warn([...loaded.warnings, ...plan.warnings]);
     const isRenewed = certificate !== null && pushd.doors.isAnother(certificate);
-    await pushd.apply(plan.config, certificate);
+    await pushd.apply(plan.config, certificate, metricsFile);
     pushd.reloads.ok++;
     log.info("configuration reloaded: {changes}", {
       changes: [

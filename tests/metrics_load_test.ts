@@ -66,7 +66,8 @@ Deno.test("what clients have counted under a load of every kind is what /metrics
   await Promise.all(publishers.map(async (client, p) => {
     const lines = Array.from(
       { length: MESSAGES },
-      (_, i) => `pub ${CHANNELS[i % CHANNELS.length]} message ${i} of ${p} é${"x".repeat(i % 200)}\n`,
+      (_, i) =>
+        `pub ${CHANNELS[i % CHANNELS.length]} message ${i} of ${p} é${"x".repeat(i % 200)}\n`,
     );
     await Promise.all([client.send(lines.join("")), client.lines(MESSAGES)]);
   }));
@@ -179,7 +180,9 @@ Deno.test("what clients have counted under a load of every kind is what /metrics
   assert.equal(totals("bytes_in"), tally.bytesIn);
   assert.equal(totals("bytes_out"), tally.bytesOut);
   const commands = Object.keys(byLabel(all, "pushd_commands_total"));
-  for (const name of "sub unsub pub his gettoken auth auth_server hello ping help quit".split(" ")) {
+  for (
+    const name of "sub unsub pub his gettoken auth auth_server hello ping help quit".split(" ")
+  ) {
     assert.ok(commands.includes(name), `${name} was never sent`);
   }
   const requests = [...tally.sent].filter(([word]) => word !== "nonsense" && word !== "get");

@@ -52,7 +52,9 @@ Deno.test("what happened is in /metrics, and by code and reason in /s/stat", asy
   const after = await series(pushd);
   const changed: Record<string, number> = {};
   for (const [name, value] of after) {
-    if (!/^(process_|pushd_event_loop_lag|\w+_duration_)/.test(name) && value !== before.get(name)) {
+    if (
+      !/^(process_|pushd_event_loop_lag|\w+_duration_)/.test(name) && value !== before.get(name)
+    ) {
       changed[name] = value;
     }
   }

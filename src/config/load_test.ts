@@ -270,10 +270,10 @@ Deno.test("loadConfig: addresses that others can reach are warned of", () => {
 
 Deno.test("loadConfig: what is not yet in this version is said once it is set", () => {
   const { config, warnings } = load(
-    'msg_storage: "sqlite"\nmsg_retention: 0\ncluster: pushd\nmetrics_logfile: "m.log"\n',
+    'msg_storage: "sqlite"\nmsg_retention: 0\ncluster: pushd\nweb_session_ttl: 2h\n',
   );
   assert.deepEqual(warnings, [
-    'etc/pushd.cf:4: metrics_logfile: "m.log": is not yet in this version: no metrics are written to a file',
+    'etc/pushd.cf:4: web_session_ttl: "2h": is not yet in this version: no web door is opened',
   ]);
   assert.equal(config.msg_storage, "sqlite");
   assert.deepEqual(load('msg_storage: ""').warnings, []);

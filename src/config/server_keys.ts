@@ -191,15 +191,15 @@ export const HTTP_KEYS = {
     "stats",
     text("a path", parsePath, { empty: true }),
     "",
-    'File to which a line of JSON is appended every `stats_output_interval`. `""` is off.',
-    { ...RELOAD, notYet: "no metrics are written to a file" },
+    'File to which a line of JSON with all counters is appended every `stats_output_interval`. `""` is off.',
+    RELOAD,
   ),
   stats_output_interval: key(
     "stats",
-    duration({ minMs: 1000 }),
+    duration({ minMs: 1000, maxMs: MAX_TIMER_MS }),
     "2m",
     "How often a line goes to `metrics_logfile`.",
-    { ...RELOAD, notYet: "no metrics are written to a file" },
+    RELOAD,
   ),
 
   long_polling_listen_addr: key(
