@@ -16,6 +16,7 @@ const ARROWS: Record<string, readonly string[]> = {
   doors: ["*"],
   reload: ["*"],
   settings: ["*"],
+  open_metrics_file: ["*"],
   stats_source: ["*"],
   tools: ["*"],
   start_error: [],
