@@ -1,8 +1,9 @@
 // What /metrics says after a load of every kind is what the clients have counted, to the last byte.
 
 import assert from "node:assert/strict";
+import { Authority, opensslRequirement } from "./certificates.ts";
 import { Tally } from "./counted_client.ts";
-import { type Client, errorLine, startPushd } from "./harness.ts";
+import { Client, errorLine, startPushd } from "./harness.ts";
 import { metricSeries } from "./metric_series.ts";
 
 const MAX_LINE_BYTES = 2000;
@@ -198,4 +199,78 @@ Deno.test("what clients have counted under a load of every kind is what /metrics
   }
   const { stats: last } = await pushd.stat();
   assert.equal(all.get("pushd_storage_commit_duration_seconds_count"), last.storage_commits);
+});
+
+Deno.test({
+  name:
+    `behind a proxy and over TLS it is the lines that count, and every connection ends for a reason` +
+    opensslRequirement.reason,
+  ignore: opensslRequirement.ignore,
+  fn: async () => {
+    await using authority = await Authority.create();
+    const { cert, key } = await authority.issue("one");
+    const config = {
+      tcp_listen_addr: "127.0.0.1:0",
+      stats_listen_addr: "127.0.0.1:0",
+      tls_listen_addr: "127.0.0.1:0",
+      tls_cert: cert,
+      tls_key: key,
+      msg_storage: "memory",
+      proxy_protocol: true,
+      trusted_proxies: ["127.0.0.1"],
+    };
+    await using pushd = await startPushd({ config });
+    const [, tlsPort] = await pushd.waitForLog(/clients over TLS: 127\.0\.0\.1:(\d+)/);
+    const header = new TextEncoder().encode("PROXY TCP4 192.0.2.1 192.0.2.2 1000 2222\r\n");
+    let connections = 0;
+    const connect = (port: number) => {
+      connections++;
+      return Deno.connect({ hostname: "127.0.0.1", port });
+    };
+
+    const plain = await connect(pushd.port);
+    const first = Client.over(plain);
+    await first.send(header);
+    await first.ask("ping", "PONG");
+    await first.ask("quit", "BYE");
+    await first.eof();
+    first.close();
+    const raw = await connect(Number(tlsPort));
+    await raw.write(header);
+    const caCerts = [await authority.pem()];
+    const second = Client.over(await Deno.startTls(raw, { hostname: "localhost", caCerts }));
+    await second.ask("ping", "PONG");
+    await second.ask("quit", "BYE");
+    await second.eof();
+    second.close();
+    // A proxy that only looks, one that says nothing sensible, and a client that speaks no TLS.
+    (await connect(pushd.port)).close();
+    for (const [port, bytes] of [[pushd.port, "ping\n"], [Number(tlsPort), "ping\n"]] as const) {
+      const conn = await connect(port);
+      if (port !== pushd.port) await conn.write(header);
+      const client = Client.over(conn);
+      await client.send(bytes);
+      await client.end().catch(() => {});
+      await conn.read(new Uint8Array(100)).catch(() => null);
+      client.close();
+    }
+    const changed = JSON.stringify({ ...config, trusted_proxies: ["192.0.2.7"] });
+    await Deno.writeTextFile(`${pushd.folder}/pushd.cf`, changed);
+    await pushd.untilStat("config_reloads_ok", 1);
+    const stranger = Client.over(await connect(pushd.port));
+    await stranger.eof();
+    stranger.close();
+
+    await pushd.untilStat("disconnects_tls", 1);
+    await pushd.untilStat("disconnects_client", 1);
+    await pushd.untilStat("disconnects_quit", 2);
+    const all = await metricSeries(pushd);
+    const ends = { client: 1, proxy: 2, quit: 2, tls: 1 };
+    assert.deepEqual(byLabel(all, "pushd_disconnects_total"), ends);
+    assert.equal(all.get("pushd_connections_total"), connections);
+    assert.equal(Object.values(ends).reduce((a, b) => a + b), connections);
+    assert.equal(all.get("pushd_connections_refused_total"), 1);
+    assert.equal(all.get("pushd_bytes_in_total"), 2 * "ping\nquit\n".length);
+    assert.equal(all.get("pushd_bytes_out_total"), 2 * "PONG\r\nBYE\r\n".length);
+  },
 });
