@@ -3,14 +3,13 @@
 import { Acceptor } from "../core/acceptor.ts";
 import { closeQuietly } from "../core/close_quietly.ts";
 import { isLoopback } from "../core/host_check.ts";
-import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
-import { messageOf } from "../core/message_of.ts";
 import { spawn } from "../core/spawn.ts";
+import { dial, splitAddr, type WireTls } from "./dial.ts";
 import { Dialer, type DialerHost } from "./dialer.ts";
-import { FrameError } from "./frame.ts";
-import { answer, greet, type Greeted, HANDSHAKE_MS, probe, type Wire } from "./handshake.ts";
+import { answer, greet, type Greeted, HANDSHAKE_MS, probe } from "./handshake.ts";
 import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
+import { LinkFailures } from "./link_failures.ts";
 import type { Member, MemberInfo, Membership } from "./membership.ts";
 import { type NodeView, viewOfAddress, viewOfHeard, viewOfPeer, viewOfSelf } from "./node_view.ts";
 import type { Peer } from "./peer.ts";
@@ -24,21 +23,10 @@ const MAX_PEERS = 1000;
 const START_CHECK_MS = 3000;
 /** How long a directory that is not used any more may take for its end, ms. */
 const LEAVE_MS = 1000;
-/** What goes wrong over and over is logged so often at most, ms. */
-const LOG_PERIOD_MS = 10_000;
-const REPEAT_LOG_MS = 60_000;
-/** So many nodes that are refused are told apart. */
-const MAX_REFUSED_RATES = 100;
 
 /** Another node alive has our id. */
 export class DuplicateNodeError extends Error {
   override readonly name = "DuplicateNodeError";
-}
-
-/** TLS for links. */
-export interface WireTls {
-  accept(conn: Deno.TcpConn): Promise<Wire>;
-  dial(hostname: string, port: number): Promise<Wire>;
 }
 
 /** Settings of a {@link Cluster}. */
@@ -56,8 +44,6 @@ const log = getLogger("s2s");
 
 /** The links of a node, and how they come about. */
 export class Cluster implements DialerHost {
-  /** Connections that were no node's of this cluster. */
-  refused = 0;
   /** Links that ended because the peer sent what no node sends. */
   nonsense = 0;
 
@@ -75,17 +61,17 @@ export class Cluster implements DialerHost {
   readonly #linking: Promise<void> = new Promise((resolve) => this.#startLinking = resolve);
   #isStopping = false;
   readonly #startedMs = Date.now();
-  #refusedRate = new LogRate(LOG_PERIOD_MS);
-  /** By node and reason. */
-  #refusedRates = new Map<string, LogRate>();
-  #duplicateRate = new LogRate(LOG_PERIOD_MS);
-  /** By address, when a failure was logged last, monotonic ms. */
-  #failedMs = new Map<string, number>();
+  #failures = new LinkFailures();
 
   constructor(options: ClusterSettings) {
     this.#options = options;
     this.#memberships = new Set(options.memberships);
     this.#acceptor = new Acceptor(options.listener, log);
+  }
+
+  /** Connections that were no node's of this cluster. */
+  get refused(): number {
+    return this.#failures.refused;
   }
 
   get self(): NodeIdentity {
@@ -133,7 +119,7 @@ export class Cluster implements DialerHost {
   }
 
   async #probe(addr: string): Promise<Hello> {
-    const wire = await this.#dial(addr);
+    const wire = await dial(addr, this.#options.tls);
     const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
     try {
       return await probe(wire, { self: this.self });
@@ -231,7 +217,7 @@ export class Cluster implements DialerHost {
       if (wanted.has(addr)) continue;
       dialer.stop();
       this.#dialers.delete(addr);
-      this.#failedMs.delete(addr);
+      this.#failures.forget(addr);
     }
     for (const [addr, id] of wanted) {
       if (!this.#dialers.has(addr)) this.#dialers.set(addr, new Dialer(addr, id, this));
@@ -263,7 +249,10 @@ export class Cluster implements DialerHost {
     const { hostname, port } = conn.remoteAddr;
     if (this.#greeting >= MAX_GREETING || this.#isStopping) {
       closeQuietly(conn);
-      this.#onRefused(`${hostname}:${port}`, new Error(`${MAX_GREETING} others are being greeted`));
+      this.#failures.onRefused(
+        `${hostname}:${port}`,
+        new Error(`${MAX_GREETING} others are being greeted`),
+      );
       return;
     }
     spawn("s2s.answer", async () => {
@@ -277,7 +266,7 @@ export class Cluster implements DialerHost {
         this.#up(greeted, `${hostname}:${port}`);
       } catch (error) {
         closeQuietly(conn);
-        this.#onRefused(`${hostname}:${port}`, error);
+        this.#failures.onRefused(`${hostname}:${port}`, error);
       } finally {
         clearTimeout(deadline);
         this.#greeting--;
@@ -318,44 +307,10 @@ export class Cluster implements DialerHost {
     );
   }
 
-  #onRefused(remote: string, error: unknown): void {
-    if (error instanceof Refusal && (error.code === "linked" || error.code === "self")) return;
-    this.refused++;
-    const peer = error instanceof Refusal ? error.hello?.id : undefined;
-    // A node that is refused comes back for ever, and is not to hide another one.
-    const rate = peer === undefined
-      ? this.#refusedRate
-      : this.#rateOf(`${peer} ${reasonOf(error)}`);
-    const more = rate.next();
-    if (more === null) return;
-    log.warn("a connection to the door for nodes was refused", {
-      remote,
-      ...(peer === undefined ? {} : { peer }),
-      reason: reasonOf(error),
-      ...more,
-    });
-  }
-
-  #rateOf(key: string): LogRate {
-    let rate = this.#refusedRates.get(key);
-    if (rate === undefined) {
-      if (this.#refusedRates.size >= MAX_REFUSED_RATES) return this.#refusedRate;
-      this.#refusedRates.set(key, rate = new LogRate(REPEAT_LOG_MS));
-    }
-    return rate;
-  }
-
   // ---- going out ---------------------------------------------------------------------------------
 
   isLinked(id: string): boolean {
     return this.#options.router.peers.get(id)?.link?.isOpen ?? false;
-  }
-
-  #dial(addr: string): Promise<Wire> {
-    const { hostname, port } = splitAddr(addr);
-    const { tls } = this.#options;
-    const dialing = tls === null ? dialPlain(hostname, port) : tls.dial(hostname, port);
-    return withinMs(dialing, HANDSHAKE_MS);
   }
 
   async connect(dialer: Dialer): Promise<void> {
@@ -364,7 +319,7 @@ export class Cluster implements DialerHost {
     if (secret === "" && !isLoopback(splitAddr(dialer.addr).hostname)) {
       throw new Error("s2s_secret is empty, and this address is not on loopback");
     }
-    const wire = await this.#dial(dialer.addr);
+    const wire = await dial(dialer.addr, this.#options.tls);
     const deadline = setTimeout(() => closeQuietly(wire), HANDSHAKE_MS);
     dialer.isGreeting = true;
     try {
@@ -398,21 +353,7 @@ export class Cluster implements DialerHost {
   }
 
   onFailed(dialer: Dialer, error: unknown, isNew: boolean): void {
-    if (isDouble(error)) {
-      const more = this.#duplicateRate.next();
-      if (more !== null) log.error("{reason}", { reason: reasonOf(error), ...more });
-      return;
-    }
-    const nowMs = performance.now();
-    const lastMs = this.#failedMs.get(dialer.addr) ?? -Infinity;
-    if (!isNew && nowMs - lastMs < REPEAT_LOG_MS) return;
-    this.#failedMs.set(dialer.addr, nowMs);
-    log.warn("cannot be linked; it is tried again", {
-      ...(dialer.id === undefined ? {} : { peer: dialer.id }),
-      addr: dialer.addr,
-      reason: reasonOf(error),
-      tries: dialer.failures,
-    });
+    this.#failures.onNotLinked(dialer, error, isNew);
   }
 
   // ---- links -------------------------------------------------------------------------------------
@@ -529,43 +470,4 @@ function infoOf(self: NodeIdentity): MemberInfo {
 
 function isSame(info: MemberInfo, self: NodeIdentity): boolean {
   return info.id === self.id && info.incarnation === String(self.incarnation);
-}
-
-/** Whether somebody with our id has answered, or has told us that there is one. */
-function isDouble(error: unknown): boolean {
-  return error instanceof Refusal && error.code === "node-id";
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof FrameError) return `it does not speak as a node does: ${error.message}`;
-  if (error instanceof Deno.errors.BadResource || error instanceof Deno.errors.Interrupted) {
-    return `no handshake within ${HANDSHAKE_MS / 1000} s`;
-  }
-  return messageOf(error);
-}
-
-async function dialPlain(hostname: string, port: number): Promise<Deno.TcpConn> {
-  const conn = await Deno.connect({ hostname, port });
-  conn.setNoDelay(true);
-  return conn;
-}
-
-/** Rejects when it takes longer; what comes then is closed. */
-function withinMs(connecting: Promise<Wire>, ms: number): Promise<Wire> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      connecting.then(closeQuietly, () => {});
-      reject(new Error(`no connection within ${ms / 1000} s`));
-    }, ms);
-  });
-  return Promise.race([connecting, late]).finally(() => clearTimeout(timer));
-}
-
-function splitAddr(addr: string): { hostname: string; port: number } {
-  const at = addr.lastIndexOf(":");
-  return {
-    hostname: addr.slice(0, at).replace(/^\[(.*)\]$/, "$1"),
-    port: Number(addr.slice(at + 1)),
-  };
 }
