@@ -14,8 +14,13 @@ const LEVEL_NAMES: Record<LogLevel, string> = {
 /** `2026-11-25 12:00:00.123 INFO  serv  message key=value`, in local time, line end included. */
 export function formatText(record: LogRecord): string {
   const category = categoryOf(record).padEnd(5);
-  let line = `${localTime(record.timestamp)} ${LEVEL_NAMES[record.level]} ${category} `;
-  line += printable(messageOf(record));
+  const time = localTime(record.timestamp);
+  return `${time} ${LEVEL_NAMES[record.level]} ${category} ${textOf(record)}\n`;
+}
+
+/** `message key=value`: what a line of text says behind its time, level and category. */
+export function textOf(record: LogRecord): string {
+  let line = printable(messageOf(record));
   for (const [key, value] of Object.entries(record.properties)) {
     // What the message has a place for has been said.
     if (!record.rawMessage.includes(`{${key}}`)) line += ` ${key}=${textValue(value)}`;
@@ -26,7 +31,7 @@ export function formatText(record: LogRecord): string {
       if (value instanceof Error && value.stack) line += ` stack=${quoted(value.stack)}`;
     }
   }
-  return line + "\n";
+  return line;
 }
 
 /**
@@ -55,7 +60,8 @@ export function formatJson(record: LogRecord): string {
   }
 }
 
-function categoryOf(record: LogRecord): string {
+/** Without the program's name: `serv`. */
+export function categoryOf(record: LogRecord): string {
   return record.category[0] === "pushd"
     ? record.category.slice(1).join(".")
     : record.category.join(".");

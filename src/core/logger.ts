@@ -8,6 +8,7 @@ import {
 } from "@logtape/logtape";
 import { formatJson, formatText } from "./log_format.ts";
 import { FileOutput, type LogOutput, LogSink, stdoutOutput } from "./log_sink.ts";
+import { recentLog } from "./recent_log.ts";
 
 export type { Logger } from "@logtape/logtape";
 
@@ -43,7 +44,10 @@ export async function configureLogging(options: LoggingOptions): Promise<void> {
     onFailure: (reason) =>
       sayOnStderr(`pushd: the log cannot be written to ${options.file}: ${reason}\n`),
   });
-  const write = (record: LogRecord) => sink.write(format(record));
+  const write = (record: LogRecord) => {
+    recentLog.add(record);
+    sink.write(format(record));
+  };
   const previous = current;
   await configure({
     reset: true,

@@ -378,6 +378,10 @@ export class Connection
     this.#scheduleBy(this.#host.turn.nowMs + this.limits.writeTimeoutMs);
   }
 
+  onWrote(count: number): void {
+    this.#host.counters.bytesOut += count;
+  }
+
   onDrained(): void {
     if (this.session.replays.size > 0) this.engine.pumpReplays(this.session);
     this.wake();

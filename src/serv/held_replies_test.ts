@@ -43,6 +43,7 @@ class Owner implements HeldRepliesOwner {
       new Turn(),
       {
         onWriteStarted: () => {},
+        onWrote: () => {},
         onDrained: () => {},
         onOverflow: () => void (this.isOverflown = true),
         onFinished: () => {},

@@ -48,8 +48,8 @@ export interface ServCounters {
   refused: number;
   slowConsumers: number;
   bytesIn: number;
-  /** Of connections that have ended; those of live ones are in their writers. */
-  bytesOutClosed: number;
+  /** What sockets took. */
+  bytesOut: number;
   disconnects: Record<CloseReason, number>;
   commands: Record<string, number>;
   errors: Record<string, number>;
@@ -61,7 +61,7 @@ export function newServCounters(): ServCounters {
     refused: 0,
     slowConsumers: 0,
     bytesIn: 0,
-    bytesOutClosed: 0,
+    bytesOut: 0,
     disconnects: {
       "client": 0,
       "quit": 0,

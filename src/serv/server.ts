@@ -227,7 +227,7 @@ export class Server implements ConnectionHost {
     counters.errors["too-busy"] = (counters.errors["too-busy"] ?? 0) + 1;
     const close = () => closeQuietly(socket);
     socket.write(encodeUtf8(`ERROR too-busy ${refusal}\r\n`)).then((count) => {
-      counters.bytesOutClosed += count;
+      counters.bytesOut += count;
       close();
     }, close);
   }
@@ -263,7 +263,6 @@ export class Server implements ConnectionHost {
   onClosed(connection: Connection, reason: CloseReason, left: LeftBehind): void {
     this.closed.add(connection, reason, left);
     this.counters.disconnects[reason]++;
-    this.counters.bytesOutClosed += connection.writer.written;
     if (!this.connections.delete(connection)) {
       this.#refusing--;
       return;
@@ -280,13 +279,6 @@ export class Server implements ConnectionHost {
   /** Files that clients hold. */
   get files(): number {
     return this.#files;
-  }
-
-  /** Bytes that clients took. */
-  get bytesOut(): number {
-    let sum = this.counters.bytesOutClosed;
-    for (const { writer } of this.connections) sum += writer.written;
-    return sum;
   }
 
   /** Other limits from now on, for connections that are open, too. Resolves when all know. */

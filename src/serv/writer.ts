@@ -29,6 +29,8 @@ export interface Sink {
 export interface WriterOwner {
   /** A write begins; the owner sees to it that it makes progress in time. */
   onWriteStarted(): void;
+  /** The socket has taken `count` bytes more. */
+  onWrote(count: number): void;
   /** The queue has shrunk; there may be room again. */
   onDrained(): void;
   /** More than the bound waits. */
@@ -246,6 +248,7 @@ export class Writer implements TurnTask {
     this.#offset += count;
     this.written += count;
     this.pending -= count;
+    this.#owner.onWrote(count);
     if (this.#mark !== null && this.written >= this.#mark.at) {
       this.#mark.histogram.observeMs(performance.now() - this.#mark.fromMs);
       this.#mark = null;

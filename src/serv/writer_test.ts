@@ -69,6 +69,8 @@ class Bench implements WriterOwner, Disposable {
   readonly sink = new FakeSink();
   readonly told: string[] = [];
   readonly writer: Writer;
+  /** Bytes that it was told of. */
+  wrote = 0;
 
   constructor(maxPendingBytes = 1 << 20) {
     this.writer = new Writer(this.sink, new Turn(), this, maxPendingBytes);
@@ -80,6 +82,9 @@ class Bench implements WriterOwner, Disposable {
 
   onWriteStarted(): void {
     this.told.push("started");
+  }
+  onWrote(count: number): void {
+    this.wrote += count;
   }
   onDrained(): void {
     this.told.push("drained");
@@ -414,6 +419,7 @@ Deno.test("any lines in any turns, taken in any pieces: the same bytes, and pend
       }
       assert.equal(b.times("finished"), 1);
       assert.equal(b.writer.pending, 0);
+      assert.equal(b.wrote, b.sink.takenBytes);
       assert.equal(b.ledger.owned, 0);
     }),
     { numRuns: 100 },
