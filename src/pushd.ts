@@ -27,6 +27,7 @@ import {
   servLimits,
 } from "./settings.ts";
 import { createStatsApp } from "./stats/app.ts";
+import { LiveFeed } from "./stats/live_feed.ts";
 import { type MetricsFile, MetricsLog } from "./stats/metrics_log.ts";
 import { startStatsServer, type StatsServer } from "./stats/server.ts";
 import { type RunningParts, StatsSource } from "./stats_source.ts";
@@ -61,6 +62,7 @@ export class Pushd implements RunningParts {
   readonly startedMs: number = performance.now();
   #stats: StatsServer | null = null;
   #metricsLog: MetricsLog | null = null;
+  #live: LiveFeed | null = null;
 
   private constructor(
     config: Config,
@@ -131,7 +133,7 @@ export class Pushd implements RunningParts {
       if (engine.routerHost !== null) await cluster?.start(engine.routerHost);
     } catch (error) {
       await pushd.#metricsLog?.close();
-      await pushd.#stats?.close();
+      await pushd.#closeStats();
       await cluster?.stop(0);
       await abandon();
       throw error;
@@ -152,12 +154,21 @@ export class Pushd implements RunningParts {
     const addr = this.#config.stats_listen_addr;
     if (addr === null) return;
     const { hostname, port } = addr;
-    const app = createStatsApp(new StatsSource(this, hostname));
+    const source = new StatsSource(this, hostname);
+    const live = new LiveFeed(source);
+    const app = createStatsApp(source, live);
     try {
       this.#stats = startStatsServer({ hostname, port, app });
     } catch (error) {
       throw listenError("stats_listen_addr", addr, error);
     }
+    live.start();
+    this.#live = live;
+  }
+
+  async #closeStats(): Promise<void> {
+    await this.#live?.stop();
+    await this.#stats?.close();
   }
 
   async #openMetricsLog(): Promise<void> {
@@ -275,7 +286,7 @@ export class Pushd implements RunningParts {
     const leftMs = Math.max(MIN_STORE_STOP_MS, endMs - performance.now());
     const messages = await this.storage?.queue.close(leftMs) ?? 0;
     await this.#metricsLog?.close();
-    await this.#stats?.close();
+    await this.#closeStats();
     return { connections, messages };
   }
 }

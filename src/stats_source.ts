@@ -17,6 +17,7 @@ import { viewOfSelf } from "./s2s/node_view.ts";
 import { topConnections } from "./serv/connection_view.ts";
 import type { Server } from "./serv/server.ts";
 import type { StatLists, StatsDeps, StatSnapshot } from "./stats/app.ts";
+import type { LiveNumbers, LiveSource } from "./stats/live_source.ts";
 import type { Latencies, MetricNumbers } from "./stats/metrics.ts";
 import {
   FAILINGS,
@@ -45,8 +46,8 @@ export interface RunningParts {
 }
 
 /** Answers what the stats door asks. Every answer is made when it is asked for. */
-export class StatsSource implements StatsDeps {
-  readonly lists: StatLists;
+export class StatsSource implements StatsDeps, LiveSource {
+  readonly lists: StatLists & LiveSource["lists"];
 
   #parts: RunningParts;
 
@@ -109,6 +110,22 @@ export class StatsSource implements StatsDeps {
       node,
       cluster: cluster === null ? null : config.cluster,
       nodes: cluster?.cluster?.nodes() ?? [this.#viewOfItself()],
+    };
+  }
+
+  liveNumbers(): LiveNumbers {
+    const { server, storage, cluster } = this.#parts;
+    const { engine, counters } = server;
+    return {
+      connections: server.connections.size,
+      published: engine.counters.published,
+      delivered: engine.counters.delivered,
+      bytesIn: counters.bytesIn,
+      bytesOut: counters.bytesOut,
+      lagMs: server.wheel.lateMs,
+      storagePending: storage?.queue.messages ?? 0,
+      s2s: cluster?.router.counters ?? null,
+      latency: this.latency(),
     };
   }
 

@@ -8,8 +8,10 @@ import { isHostAllowed } from "../core/host_check.ts";
 import { getLogger } from "../core/logger.ts";
 import { VERSION } from "../core/version.ts";
 import { jsonAnswer, jsonError } from "./answers.ts";
+import type { LiveFeed } from "./live_feed.ts";
 import { type Latencies, type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
 import { CONNECTION_ORDERS, LIST_BOUNDS, openapiDocument } from "./openapi.ts";
+import { answerFront, answerLive, answerPageFile } from "./page.ts";
 import { countOf, queryError, QueryFault, textOf, wordOf } from "./query.ts";
 import type {
   ChannelsAnswer,
@@ -70,8 +72,8 @@ export interface StatLists {
 /** Paths that need no token: what load balancers ask, and nothing of it is worth hiding. */
 const OPEN_PATHS = ["/healthz", "/readyz"];
 
-const INDEX = `pushd stats
-
+const INDEX = `GET /          this text; in a browser a live page
+GET /s/live    what the page is fed with: server-sent events
 GET /s/ping    {"status":"ok"}
 GET /s/stat    counters, version and configuration
 GET /s/sys     memory, processor time, event loop, open files, versions
@@ -88,8 +90,8 @@ GET /openapi.json   all of this for programs
 
 const log = getLogger("stats");
 
-/** Makes the app. It opens nothing; see `startStatsServer`. */
-export function createStatsApp(deps: StatsDeps): Hono {
+/** Makes the app. It opens nothing; see `startStatsServer`. `live` feeds the page; null for none. */
+export function createStatsApp(deps: StatsDeps, live: LiveFeed | null = null): Hono {
   const app = new Hono();
 
   app.use(async (c, next) => {
@@ -98,8 +100,10 @@ export function createStatsApp(deps: StatsDeps): Hono {
     await next();
   });
 
-  answerGet(app, "/", (c) => c.text(INDEX));
+  answerGet(app, "/", (c) => answerFront(c, live, INDEX));
   answerGet(app, "/openapi.json", () => jsonAnswer(openapiDocument(VERSION)));
+  answerGet(app, "/page/:file", answerPageFile);
+  if (live !== null) answerGet(app, "/s/live", (c) => answerLive(c, live));
   answerGet(app, "/s/ping", () => jsonAnswer({ status: "ok" }));
   answerGet(app, "/healthz", () => jsonAnswer({ status: "ok" }));
   answerGet(app, "/readyz", () => {
@@ -160,7 +164,7 @@ function answerGet(
   const allow = "GET, HEAD, OPTIONS";
   app.get(path, async (c) => {
     const response = await handler(c);
-    response.headers.set("Cache-Control", "no-store");
+    if (!response.headers.has("Cache-Control")) response.headers.set("Cache-Control", "no-store");
     response.headers.set("X-Content-Type-Options", "nosniff");
     return response;
   });

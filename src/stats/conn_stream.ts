@@ -15,6 +15,7 @@ export class ConnStream extends Duplex {
   #conn: Deno.TcpConn;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timeoutMs = 0;
+  #bytesWritten = 0;
 
   constructor(conn: Deno.TcpConn) {
     super({ readableHighWaterMark: READ_BYTES });
@@ -37,9 +38,16 @@ export class ConnStream extends Duplex {
 
   async #writeAll(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length;) {
-      at += await this.#conn.write(bytes.subarray(at));
+      const count = await this.#conn.write(bytes.subarray(at));
+      at += count;
+      this.#bytesWritten += count;
       this.#startTimer();
     }
+  }
+
+  /** As a socket of node:net has it: what the kernel has taken. */
+  get bytesWritten(): number {
+    return this.#bytesWritten;
   }
 
   override _final(done: (error?: Error) => void): void {

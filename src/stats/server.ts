@@ -15,7 +15,10 @@ export interface HttpLimits {
   headersTimeoutMs: number;
   /** Until a whole request has arrived. Default 15 s. */
   requestTimeoutMs: number;
-  /** From a request to the moment its answer has left. Default 10 s. */
+  /**
+   * From a request to the moment its answer has left. An answer that goes on ({@link goesOn}) may take
+   * any time, as long as all of it so far has left, or more since the last such time. Default 10 s.
+   */
   answerTimeoutMs: number;
   /** Between an answer and the next request; a second is added by node:http. Default 5 s. */
   keepAliveTimeoutMs: number;
@@ -67,6 +70,16 @@ export interface StatsServer {
 
 const log = getLogger("stats");
 
+const streams = new WeakSet<object>();
+
+/**
+ * Says that an answer is a stream that goes on. It counts among the connections as any other; whoever
+ * makes it bounds how many there are and what waits for each, and ends them before the server is closed.
+ */
+export function goesOn(answer: HttpBindings["outgoing"]): void {
+  streams.add(answer);
+}
+
 /** Before the next try where nothing can be accepted, ms. */
 const RETRY_MS = 50;
 /** How often the log says that nothing can be accepted, ms. */
@@ -116,8 +129,18 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     // What came in the same read as one too many.
     if (deadlines === undefined) return;
     if (deadlines.size >= limits.maxPipelined) return drop(socket);
-    const deadline = setTimeout(() => socket.destroy(), limits.answerTimeoutMs);
-    deadlines.add(deadline);
+    let deadline: ReturnType<typeof setTimeout>;
+    const setDeadline = () => {
+      const { bytesWritten } = socket;
+      deadline = setTimeout(() => {
+        const isStalled = socket.writableLength > 0 && socket.bytesWritten === bytesWritten;
+        if (!streams.has(response) || isStalled) return socket.destroy();
+        deadlines.delete(deadline);
+        setDeadline();
+      }, limits.answerTimeoutMs);
+      deadlines.add(deadline);
+    };
+    setDeadline();
     response.once("close", () => {
       clearTimeout(deadline);
       deadlines.delete(deadline);
