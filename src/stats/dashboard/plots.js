@@ -6,7 +6,7 @@ import { element, setText } from "./tables.js";
 /**
  * @typedef {import("uplot")} Plot
  * @typedef {{ name: string, label: string, color: string, faint?: boolean }} Line
- * @typedef {{ title: string, lines: readonly Line[], show: (n: format.Value) => string, needs?: string }} Sort
+ * @typedef {{ title: string, lines: readonly Line[], show: (n: format.Value) => string, needs?: string, whole?: boolean }} Sort
  */
 
 /** @type {typeof import("uplot")} */
@@ -17,6 +17,7 @@ const SORTS = [
   {
     title: "Connections",
     lines: [{ name: "connections", label: "", color: "--one" }],
+    whole: true,
     show: format.count,
   },
   {
@@ -76,6 +77,7 @@ const SORTS = [
   {
     title: "Waiting for the store",
     lines: [{ name: "storage_pending", label: "", color: "--three" }],
+    whole: true,
     show: format.count,
   },
   {
@@ -89,7 +91,8 @@ const SORTS = [
   },
 ];
 
-const PLOT_HEIGHT = 104;
+/** Steps of what comes in whole numbers. */
+const WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap((n) => [n, 2 * n, 5 * n]);
 /** Between two drawings where the person wants little to move. */
 const CALM_MS = 10_000;
 
@@ -164,7 +167,7 @@ class Card {
     const title = this.place.appendChild(document.createElement("h3"));
     title.textContent = sort.title;
     const values = this.place.appendChild(document.createElement("p"));
-    values.className = "values";
+    values.className = sort.lines.length > 1 ? "values several" : "values";
     this.values = sort.lines.map((line) => {
       const value = values.appendChild(document.createElement("span"));
       value.style.setProperty("--line", `var(${line.color})`);
@@ -202,14 +205,16 @@ class Card {
   }
 
   draw() {
-    const width = this.figure.clientWidth;
+    const { clientWidth: width, clientHeight: height } = this.figure;
     if (width === 0) return;
-    if (this.plot === null) this.plot = new uPlot(this.#options(width), this.data, this.figure);
-    else this.plot.setData(this.data);
+    if (this.plot === null) {
+      this.plot = new uPlot({ width, height, ...this.#options() }, this.data, this.figure);
+    } else {
+      this.plot.setData(this.data);
+    }
   }
 
-  /** @param {number} width @returns {import("uplot").Options} */
-  #options(width) {
+  #options() {
     const { cards } = this;
     const axis = {
       font: "11px system-ui, sans-serif",
@@ -217,9 +222,8 @@ class Card {
       ticks: { show: false },
       border: { show: false },
     };
-    return {
-      width,
-      height: PLOT_HEIGHT,
+    /** @type {Omit<import("uplot").Options, "width" | "height">} */
+    const options = {
       legend: { show: false },
       padding: [6, 4, 0, 0],
       cursor: {
@@ -251,7 +255,8 @@ class Card {
           ...axis,
           size: 40,
           gap: 4,
-          space: 34,
+          space: 20,
+          incrs: this.sort.whole ? WHOLE : undefined,
           grid: { stroke: () => cards.color("--rule"), width: 1 },
           values: (_, splits) => splits.map(format.short),
         },
@@ -269,6 +274,7 @@ class Card {
         setCursor: [(/** @type {Plot} */ plot) => this.#onCursor(plot.cursor.idx ?? null)],
       },
     };
+    return options;
   }
 
   /** @param {number | null} at */
@@ -280,9 +286,9 @@ class Card {
   }
 
   resize() {
-    const width = this.figure.clientWidth;
-    if (this.plot === null) this.draw();
-    else if (width > 0) this.plot.setSize({ width, height: PLOT_HEIGHT });
+    const { clientWidth: width, clientHeight: height } = this.figure;
+    if (this.plot === null && this.isSeen) this.draw();
+    else if (width > 0) this.plot?.setSize({ width, height });
   }
 }
 
