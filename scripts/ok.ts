@@ -20,6 +20,11 @@ const STEPS: Step[] = [
   },
   { name: "lock", args: ["run", "-A", "scripts/lock.ts"] },
   { name: "check", args: ["check", "src", "scripts", "tests"] },
+  // Has the types of a browser, which the others must not see.
+  {
+    name: "page",
+    args: ["check", "--no-lock", "--config=src/stats/dashboard/check.json", "src/stats/dashboard"],
+  },
   { name: "test", args: ["run", "-A", "scripts/test.ts"] },
 ];
 

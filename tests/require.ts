@@ -4,6 +4,7 @@ import { delimiter } from "node:path";
 
 /** The programs tests use, and the Debian package each is in. */
 const PACKAGES = {
+  chromium: "chromium",
   curl: "curl",
   expect: "expect",
   faketime: "faketime",

@@ -16,16 +16,17 @@ export interface FeedLimits {
   maxWaitingBytes: number;
   /** The least time between two looks at channels, connections and nodes. Default 3 s. */
   lookIntervalMs: number;
+  /** After a look this many times its duration passes: with a million channels it takes a while. Default 50. */
+  lookPauseFactor: number;
 }
 
 const DEFAULT_LIMITS: FeedLimits = {
   maxViewers: 32,
   maxWaitingBytes: 1024 * 1024,
   lookIntervalMs: 3000,
+  lookPauseFactor: 50,
 };
 
-/** After a look this many times its duration passes: with a million channels it takes a while. */
-const PAUSE_FACTOR = 50;
 /** Channels and connections that are shown. */
 const TOP = 10;
 /** What is logged within this time is told together, ms. */
@@ -169,7 +170,8 @@ export class LiveFeed {
           this.#tell(eventBytes("look", this.#lastLook));
           this.#tellOfConf();
           const tookMs = performance.now() - startMs;
-          const restMs = Math.max(this.#limits.lookIntervalMs, PAUSE_FACTOR * tookMs);
+          const { lookIntervalMs, lookPauseFactor } = this.#limits;
+          const restMs = Math.max(lookIntervalMs, lookPauseFactor * tookMs);
           if (!await pause(restMs, signal)) return;
         }
       } finally {

@@ -58,6 +58,7 @@ async function withFeed(
 
 Deno.test("feed: hello first, then a look around and moments; nobody is looked for when all have gone", async () => {
   let looks = 0;
+  const connection = { user: null, app: "default", channels: 1, bytes_out: 0 };
   const source = liveSource({
     lists: {
       channels: () => {
@@ -66,8 +67,8 @@ Deno.test("feed: hello first, then a look around and moments; nobody is looked f
       },
       connections: () =>
         Promise.resolve([
-          { address: "::1", user: null, app: "", pending: 5 },
-          { address: "::2", user: null, app: "", pending: 0 },
+          { ...connection, address: "::1", pending: 5 },
+          { ...connection, address: "::2", pending: 0 },
         ]),
     },
   });

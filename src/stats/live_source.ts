@@ -34,7 +34,12 @@ export interface ShownNode {
   readonly self: boolean;
   readonly state: "up" | "connecting" | "down";
   readonly s2s_addr: string | null;
+  readonly version: string | null;
+  /** Since when it is in this state, ISO 8601. */
+  readonly since: string | null;
   readonly rtt_ms: number | null;
+  /** Its wall clock less ours. */
+  readonly skew_ms: number | null;
   readonly replay_bytes: number;
   readonly lost: number;
 }
@@ -53,6 +58,8 @@ export interface ShownChannel {
   readonly app: string;
   readonly subscribers: number;
   readonly published: number;
+  /** Of its newest message, microseconds; 0 before the first. */
+  readonly last_ts: number;
 }
 
 /** An item of `/s/conns`. */
@@ -60,8 +67,10 @@ export interface ShownConnection {
   readonly address: string;
   readonly user: string | null;
   readonly app: string;
+  readonly channels: number;
   /** Bytes that wait for it. */
   readonly pending: number;
+  readonly bytes_out: number;
 }
 
 /** The running server, as far as the page shows it. Every function is cheap, but for the lists. */

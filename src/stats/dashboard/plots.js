@@ -93,8 +93,10 @@ const SORTS = [
 
 /** Steps of what comes in whole numbers. */
 const WHOLE = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap((n) => [n, 2 * n, 5 * n]);
-/** Between two drawings where the person wants little to move. */
-const CALM_MS = 10_000;
+/** Between two drawings: a pixel is some four seconds, and the numbers change each second. */
+const DRAW_MS = 2900;
+/** Where the person wants little to move. */
+const CALM_MS = 9900;
 
 const wantsCalm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -358,7 +360,8 @@ export class Cards {
   #show() {
     for (const card of this.cards) card.showValues();
     const nowMs = performance.now();
-    if (wantsCalm.matches && this.#drawnMs > 0 && nowMs - this.#drawnMs < CALM_MS) return;
+    const pauseMs = wantsCalm.matches ? CALM_MS : DRAW_MS;
+    if (this.#drawnMs > 0 && nowMs - this.#drawnMs < pauseMs) return;
     this.#drawnMs = nowMs;
     this.#draw();
   }
