@@ -5,7 +5,13 @@ import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import { statsDeps } from "../../tests/stats_deps.ts";
 import { createStatsApp } from "./app.ts";
-import { type HttpApp, type HttpLimits, startStatsServer, type StatsServer } from "./server.ts";
+import {
+  goesOn,
+  type HttpApp,
+  type HttpLimits,
+  startStatsServer,
+  type StatsServer,
+} from "./server.ts";
 
 const SHORT: Partial<HttpLimits> = {
   headersTimeoutMs: 200,
@@ -351,4 +357,38 @@ Deno.test("stats server: works with the permission to listen and nothing else", 
   } finally {
     await Deno.remove(script);
   }
+});
+
+Deno.test("stats server: an answer that goes on lives as long as its client reads", async () => {
+  const app = new Hono<{ Bindings: HttpBindings }>();
+  let tell: (text: string) => void = () => {};
+  let over = Promise.withResolvers<void>();
+  app.get("/", (c) => {
+    goesOn(c.env.outgoing);
+    over = Promise.withResolvers();
+    c.env.outgoing.once("close", () => over.resolve());
+    const body = new ReadableStream({
+      start: (controller) => {
+        tell = (text) => controller.enqueue(new TextEncoder().encode(text));
+      },
+    });
+    return new Response(body);
+  });
+  await withServer(async (server) => {
+    using conn = await connect(server);
+    await send(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    const buffer = new Uint8Array(4096);
+    // The head of the answer.
+    await conn.read(buffer);
+    const startMs = performance.now();
+    while (performance.now() - startMs < 3 * (SHORT.answerTimeoutMs ?? 0)) {
+      tell("a");
+      assert.ok(await conn.read(buffer) !== null);
+    }
+    // More than the system keeps for who does not read.
+    const size = 32 << 20;
+    tell("b".repeat(size));
+    await over.promise;
+    assert.ok((await readAll(conn)).length < size);
+  }, { app, limits: SHORT });
 });
