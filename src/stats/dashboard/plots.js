@@ -43,7 +43,7 @@ const SORTS = [
     needs: "latency",
     lines: [
       { name: "publish_p99_ms", label: "99 %", color: "--one" },
-      { name: "publish_p50_ms", label: "half", color: "--one", faint: true },
+      { name: "publish_p50_ms", label: "median", color: "--one", faint: true },
     ],
     show: format.ms,
   },
@@ -52,7 +52,7 @@ const SORTS = [
     needs: "latency",
     lines: [
       { name: "delivery_p99_ms", label: "99 %", color: "--two" },
-      { name: "delivery_p50_ms", label: "half", color: "--two", faint: true },
+      { name: "delivery_p50_ms", label: "median", color: "--two", faint: true },
     ],
     show: format.ms,
   },
