@@ -47,7 +47,7 @@ export interface RunningParts {
 
 /** Answers what the stats door asks. Every answer is made when it is asked for. */
 export class StatsSource implements StatsDeps, LiveSource {
-  readonly lists: StatLists & LiveSource["lists"];
+  readonly lists: StatLists;
 
   #parts: RunningParts;
 

@@ -1,6 +1,9 @@
 // A running server as the page sees it, made up.
 
 import type { LiveNumbers, LiveSource } from "../src/stats/live_source.ts";
+import type { ConnectionsAnswer, NodesAnswer } from "../src/stats/shapes.ts";
+
+type ShownNode = NodesAnswer["nodes"][number];
 
 /** Numbers of a server that does nothing. */
 export function liveNumbers(overrides: Partial<LiveNumbers> = {}): LiveNumbers {
@@ -36,6 +39,42 @@ export function liveSource(overrides: Partial<LiveSource> = {}): LiveSource {
       channels: () => Promise.resolve([]),
       connections: () => Promise.resolve([]),
     },
+    ...overrides,
+  };
+}
+
+/** A connection of somebody whose name is not known, and a node that is up, but for `overrides`. */
+export function shownConnection(
+  overrides: Partial<ConnectionsAnswer[number]> = {},
+): ConnectionsAnswer[number] {
+  return {
+    id: 1,
+    address: "::1",
+    user: null,
+    app: "default",
+    channels: 1,
+    pending: 0,
+    bytes_in: 0,
+    bytes_out: 0,
+    connected_s: 1,
+    idle_s: 1,
+    ...overrides,
+  };
+}
+
+export function shownNode(overrides: Partial<ShownNode> = {}): ShownNode {
+  return {
+    id: "b",
+    self: false,
+    state: "up",
+    s2s_addr: null,
+    client_addr: null,
+    version: null,
+    since: null,
+    rtt_ms: null,
+    skew_ms: null,
+    replay_bytes: 0,
+    lost: 0,
     ...overrides,
   };
 }

@@ -7,11 +7,12 @@ import { recentLog } from "../src/core/recent_log.ts";
 import * as format from "../src/stats/dashboard/format.js";
 import { LiveFeed } from "../src/stats/live_feed.ts";
 import type { LiveSource } from "../src/stats/live_source.ts";
+import type { ReadyAnswer } from "../src/stats/shapes.ts";
 import { startStatsServer } from "../src/stats/server.ts";
 import { checkAccess, openPage, startBrowser } from "./browser.ts";
 import { Client, type Pushd, startPushd, within } from "./harness.ts";
 import { liveEvents } from "./live_events.ts";
-import { liveSource } from "./live_source.ts";
+import { liveSource, shownNode } from "./live_source.ts";
 import { requireTool } from "./require.ts";
 import { statsDeps } from "./stats_deps.ts";
 
@@ -67,8 +68,8 @@ async function checkFigures(browser: Browser, pushd: Pushd): Promise<void> {
       if (event !== "moment") continue;
       rows.push(data.row);
       const rate = data.row[column];
-      if (rows.length === 3) picture = await pictureOf(page, "Messages in");
-      if (rows.length === 6) stop.abort();
+      if (rows.length === 2) picture = await pictureOf(page, "Messages in");
+      if (rows.length === 5) stop.abort();
       shown.add(await valueOf(page, "Messages in").innerText());
       if (stop.signal.aborted && rate === 0) break;
     }
@@ -155,23 +156,15 @@ async function withFeed(
 }
 
 async function checkTrouble(browser: Browser): Promise<void> {
-  let readiness = { ready: true, failing: ["etc"] };
+  let readiness: ReadyAnswer = { ready: true, failing: ["etc"] };
   let token = "secret";
-  const node = {
-    id: "b",
-    self: false,
-    s2s_addr: null,
-    version: null,
-    since: null,
-    state: "down",
-  } as const;
   const source = liveSource({
     readiness: () => readiness,
     token: () => token,
     nodes: () => ({
       node: "a",
       cluster: "house",
-      nodes: [{ ...node, rtt_ms: null, skew_ms: null, replay_bytes: 0, lost: 3 }],
+      nodes: [shownNode({ state: "down", lost: 3 })],
     }),
   });
   await withFeed(source, {}, async (url) => {
@@ -287,7 +280,7 @@ Deno.test("the front for curl, the token for all of it, and a stop that no strea
   const headers = { Authorization: `Basic ${btoa("anybody:secret")}` };
   const text = await (await pushd.get("/", { headers })).text();
   assert.match(text, /^ready\npushd \d+\.\d+\.\d+, node .*\n/);
-  assert.match(text, /\nGET \/readyz .*\n$/);
+  assert.match(text, /\nGET \/readyz /);
   const html = await pushd.get("/", { headers: { ...headers, Accept: "text/html" } });
   assert.match(await html.text(), /^<!DOCTYPE html>/);
   assert.match(html.headers.get("content-security-policy") ?? "", /^default-src 'none'; /);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { goRound } from "../../tests/go_round.ts";
-import { liveSource } from "../../tests/live_source.ts";
+import { liveSource, shownConnection } from "../../tests/live_source.ts";
 import { recentLog } from "../core/recent_log.ts";
 import { runningTasks } from "../core/spawn.ts";
 import { LiveFeed } from "./live_feed.ts";
@@ -58,7 +58,6 @@ async function withFeed(
 
 Deno.test("feed: hello first, then a look around and moments; nobody is looked for when all have gone", async () => {
   let looks = 0;
-  const connection = { user: null, app: "default", channels: 1, bytes_out: 0 };
   const source = liveSource({
     lists: {
       channels: () => {
@@ -67,8 +66,8 @@ Deno.test("feed: hello first, then a look around and moments; nobody is looked f
       },
       connections: () =>
         Promise.resolve([
-          { ...connection, address: "::1", pending: 5 },
-          { ...connection, address: "::2", pending: 0 },
+          shownConnection({ address: "::1", pending: 5 }),
+          shownConnection({ address: "::2", pending: 0 }),
         ]),
     },
   });

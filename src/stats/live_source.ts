@@ -1,5 +1,7 @@
 // What the page, its live feed and the text for curl are made of.
 
+import type { ChannelsAnswer, ConnectionsAnswer, NodesAnswer, ReadyAnswer } from "./shapes.ts";
+
 /** Observations of a histogram so far: `counts[i]` of at most `bounds_s[i]` seconds, the last of more. */
 export interface Observed {
   readonly bounds_s: readonly number[];
@@ -27,52 +29,6 @@ export interface LiveNumbers {
   readonly latency: { readonly publish: Observed; readonly delivery: Observed } | null;
 }
 
-/** A node of the cluster. */
-export interface ShownNode {
-  /** Null while only its address is known. */
-  readonly id: string | null;
-  readonly self: boolean;
-  readonly state: "up" | "connecting" | "down";
-  readonly s2s_addr: string | null;
-  readonly version: string | null;
-  /** Since when it is in this state, ISO 8601. */
-  readonly since: string | null;
-  readonly rtt_ms: number | null;
-  /** Its wall clock less ours. */
-  readonly skew_ms: number | null;
-  readonly replay_bytes: number;
-  readonly lost: number;
-}
-
-/** The answer of `/s/nodes`. */
-export interface ShownNodes {
-  readonly node: string;
-  /** Its name; null where the server stands alone. */
-  readonly cluster: string | null;
-  readonly nodes: readonly ShownNode[];
-}
-
-/** An item of `/s/channels`. */
-export interface ShownChannel {
-  readonly channel: string;
-  readonly app: string;
-  readonly subscribers: number;
-  readonly published: number;
-  /** Of its newest message, microseconds; 0 before the first. */
-  readonly last_ts: number;
-}
-
-/** An item of `/s/conns`. */
-export interface ShownConnection {
-  readonly address: string;
-  readonly user: string | null;
-  readonly app: string;
-  readonly channels: number;
-  /** Bytes that wait for it. */
-  readonly pending: number;
-  readonly bytes_out: number;
-}
-
 /** The running server, as far as the page shows it. Every function is cheap, but for the lists. */
 export interface LiveSource {
   liveNumbers(): LiveNumbers;
@@ -82,14 +38,14 @@ export interface LiveSource {
     readonly uptimeS: number;
     readonly stats: Readonly<Record<string, number>>;
   };
-  readiness(): { readonly ready: boolean; readonly failing: readonly string[] };
+  readiness(): ReadyAnswer;
   /** Secrets as `***`. */
   conf(): unknown;
-  nodes(): ShownNodes;
+  nodes(): NodesAnswer;
   /** `stats_token`; empty for none. */
   token(): string;
   readonly lists: {
-    channels(limit: number, prefix: string): Promise<readonly ShownChannel[]>;
-    connections(limit: number, order: "pending"): Promise<readonly ShownConnection[]>;
+    channels(limit: number, prefix: string): Promise<ChannelsAnswer>;
+    connections(limit: number, order: "pending"): Promise<ConnectionsAnswer>;
   };
 }

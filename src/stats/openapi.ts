@@ -84,7 +84,17 @@ function pathsOfDoor(): Record<string, Path> {
     },
   });
   return {
-    "/": { summary: "The server at a glance", answers: text("Text for a terminal", "text/plain") },
+    "/": {
+      summary: "The server at a glance",
+      answers: text("Text for a terminal, a live page for a browser", "text/plain", "text/html"),
+    },
+    "/s/live": {
+      summary: "What the page is fed with; its events may change from version to version",
+      answers: {
+        ...text("Server-sent events without end", "text/event-stream"),
+        429: jsonOf("As many as may listen do so already", ErrorAnswer),
+      },
+    },
     "/openapi.json": {
       summary: "This document",
       answers: json("An OpenAPI 3.1 document", z.record(z.string(), z.unknown())),

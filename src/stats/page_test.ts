@@ -1,7 +1,7 @@
 // The page's files and the front, without a socket.
 
 import assert from "node:assert/strict";
-import { liveNumbers, liveSource } from "../../tests/live_source.ts";
+import { liveNumbers, liveSource, shownConnection, shownNode } from "../../tests/live_source.ts";
 import { statsDeps } from "../../tests/stats_deps.ts";
 import { createStatsApp } from "./app.ts";
 import { LiveFeed } from "./live_feed.ts";
@@ -92,18 +92,7 @@ Deno.test("front: what is wrong is said first, and names cannot steer a terminal
     nodes: () => ({
       node: "a",
       cluster: "house",
-      nodes: [{
-        id: "b",
-        self: false,
-        state: "down",
-        s2s_addr: null,
-        version: null,
-        since: null,
-        rtt_ms: null,
-        skew_ms: null,
-        replay_bytes: 1_500_000,
-        lost: 3,
-      }],
+      nodes: [shownNode({ state: "down", replay_bytes: 1_500_000, lost: 3 })],
     }),
     lists: {
       channels: () =>
@@ -112,7 +101,7 @@ Deno.test("front: what is wrong is said first, and names cannot steer a terminal
         ]),
       connections: () =>
         Promise.resolve([
-          { address: "::1", user: "eve", app: "", channels: 1, pending: 2048, bytes_out: 0 },
+          shownConnection({ user: "eve", pending: 2048 }),
         ]),
     },
   });

@@ -2,7 +2,7 @@
 
 import { recentLog } from "../core/recent_log.ts";
 import type { LiveFeed } from "./live_feed.ts";
-import type { ShownNodes } from "./live_source.ts";
+import type { NodesAnswer } from "./shapes.ts";
 import type { Moment } from "./timeline.ts";
 
 const TOP = 5;
@@ -71,7 +71,7 @@ function numbers(moment: Moment | null, stats: Readonly<Record<string, number>>)
   return lines;
 }
 
-function cluster({ cluster, nodes }: ShownNodes): string[] {
+function cluster({ cluster, nodes }: NodesAnswer): string[] {
   if (cluster === null) return ["cluster: none, this node stands alone"];
   const up = nodes.filter(({ state }) => state === "up").length;
   return [
