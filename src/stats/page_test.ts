@@ -122,3 +122,9 @@ Deno.test("front: what is wrong is said first, and names cannot steer a terminal
     assert.match(text, part);
   }
 });
+
+Deno.test("page: its types are those of the uPlot that is served", async () => {
+  const read = async (path: string) =>
+    JSON.parse(await Deno.readTextFile(new URL(path, import.meta.url))).imports.uplot;
+  assert.equal(await read("./dashboard/check.json"), await read("../../deno.json"));
+});
