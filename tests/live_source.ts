@@ -1,5 +1,6 @@
 // A running server as the page sees it, made up.
 
+import { Histogram } from "../src/core/histogram.ts";
 import type { LiveNumbers, LiveSource } from "../src/stats/live_source.ts";
 import type { ConnectionsAnswer, NodesAnswer } from "../src/stats/shapes.ts";
 
@@ -16,7 +17,7 @@ export function liveNumbers(overrides: Partial<LiveNumbers> = {}): LiveNumbers {
     lagMs: 0,
     storagePending: 0,
     s2s: null,
-    latency: null,
+    latency: { publish: new Histogram().snapshot(), delivery: new Histogram().snapshot() },
     ...overrides,
   };
 }

@@ -108,7 +108,7 @@ export class LiveFeed {
   #makeHello(): Uint8Array<ArrayBuffer> {
     const { version, nodeId, uptimeS } = this.source.snapshot();
     const { timeline } = this.sampler;
-    const { latency, s2s } = this.source.liveNumbers();
+    const { s2s } = this.source.liveNumbers();
     this.#tellOfLog();
     this.#tellOfConf();
     return eventBytes("hello", {
@@ -122,7 +122,7 @@ export class LiveFeed {
       capacity: timeline.capacity,
       rows: timeline.rows(),
       // Which series there are at all here.
-      has: { latency: latency !== null, s2s: s2s !== null },
+      has: { s2s: s2s !== null },
       ...this.source.readiness(),
       conf: this.source.conf(),
       look: this.#lastLook,

@@ -77,7 +77,7 @@ Deno.test("feed: hello first, then a look around and moments; nobody is looked f
     assert.equal(hello.event, "hello");
     assert.equal(hello.data.node, "host:2222");
     assert.deepEqual(hello.data.conf, { s2s_secret: "***" });
-    assert.deepEqual(hello.data.has, { latency: false, s2s: false });
+    assert.deepEqual(hello.data.has, { s2s: false });
     const look = await events.of("look") as { slowest: unknown[] };
     assert.equal(look.slowest.length, 1);
     feed.sampler.sample(Date.now());

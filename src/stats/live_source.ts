@@ -1,12 +1,7 @@
 // What the page, its live feed and the text for curl are made of.
 
+import type { HistogramSnapshot } from "../core/histogram.ts";
 import type { ChannelsAnswer, ConnectionsAnswer, NodesAnswer, ReadyAnswer } from "./shapes.ts";
-
-/** Observations of a histogram so far: `counts[i]` of at most `bounds_s[i]` seconds, the last of more. */
-export interface Observed {
-  readonly bounds_s: readonly number[];
-  readonly counts: ArrayLike<number>;
-}
 
 /** Numbers of the server at one moment; those marked "so far" only grow. */
 export interface LiveNumbers {
@@ -25,8 +20,8 @@ export interface LiveNumbers {
   readonly storagePending: number;
   /** Messages to and from other nodes, so far; null where the server stands alone. */
   readonly s2s: { readonly forwarded: number; readonly received: number } | null;
-  /** How long requests and deliveries took, so far; null where that is not measured. */
-  readonly latency: { readonly publish: Observed; readonly delivery: Observed } | null;
+  /** How long requests and deliveries took, so far. */
+  readonly latency: { readonly publish: HistogramSnapshot; readonly delivery: HistogramSnapshot };
 }
 
 /** The running server, as far as the page shows it. Every function is cheap, but for the lists. */

@@ -1,9 +1,10 @@
 // Looks at the running server once a second and keeps what it sees.
 
 import process from "node:process";
+import { between, type HistogramSnapshot, quantile } from "../core/histogram.ts";
 import { pause } from "../core/pause.ts";
 import { spawn, type Task } from "../core/spawn.ts";
-import type { LiveNumbers, Observed } from "./live_source.ts";
+import type { LiveNumbers } from "./live_source.ts";
 import { type Moment, Timeline } from "./timeline.ts";
 
 const STEP_MS = 1000;
@@ -15,9 +16,6 @@ interface Before {
   readonly ms: number;
   readonly cpuMs: number;
   readonly numbers: LiveNumbers;
-  /** Copies, as a histogram is one that goes on counting. */
-  readonly publish: Float64Array | null;
-  readonly delivery: Float64Array | null;
 }
 
 /** Takes a moment a second from {@link start} to {@link stop}, and tells of each. */
@@ -62,14 +60,11 @@ export class Sampler {
   sample(timeMs: number, lateMs = 0): void {
     const numbers = this.#read();
     const { user, system } = process.cpuUsage();
-    const { latency } = numbers;
     const before = this.#before;
     const now: Before = {
       ms: performance.now(),
       cpuMs: (user + system) / 1000,
       numbers,
-      publish: latency === null ? null : Float64Array.from(latency.publish.counts),
-      delivery: latency === null ? null : Float64Array.from(latency.delivery.counts),
     };
     this.#before = now;
     if (before === null) return;
@@ -85,9 +80,8 @@ function momentOf(before: Before, now: Before, lateMs: number): Moment {
   const { numbers } = now;
   const old = before.numbers;
   const { rss, heapUsed } = Deno.memoryUsage();
-  const bounds = numbers.latency;
-  const publish = (q: number) => quantileMs(bounds?.publish, before.publish, now.publish, q);
-  const delivery = (q: number) => quantileMs(bounds?.delivery, before.delivery, now.delivery, q);
+  const publish = (q: number) => quantileMs(old.latency.publish, numbers.latency.publish, q);
+  const delivery = (q: number) => quantileMs(old.latency.delivery, numbers.latency.delivery, q);
   return {
     connections: numbers.connections,
     published: rate(old.published, numbers.published),
@@ -108,30 +102,7 @@ function momentOf(before: Before, now: Before, lateMs: number): Moment {
   };
 }
 
-/**
- * The time that a part `q` of what was observed between two looks took at most, ms, taken to be spread
- * evenly within its bucket; NaN where nothing was.
- */
-export function quantileMs(
-  observed: Observed | undefined,
-  before: Float64Array | null,
-  now: Float64Array | null,
-  q: number,
-): number {
-  if (observed === undefined || before === null || now === null) return NaN;
-  let total = 0;
-  for (let i = 0; i < now.length; i++) total += now[i] - before[i];
-  if (total <= 0) return NaN;
-  const { bounds_s } = observed;
-  let wanted = q * total;
-  for (let i = 0; i < bounds_s.length; i++) {
-    const count = now[i] - before[i];
-    const from = i === 0 ? 0 : bounds_s[i - 1];
-    if (count > 0 && wanted <= count) {
-      return (from + (bounds_s[i] - from) * (wanted / count)) * 1000;
-    }
-    wanted -= count;
-  }
-  // More than the last bound: how much is not known.
-  return bounds_s[bounds_s.length - 1] * 1000;
+/** What a part `q` of what came between two looks took at most, ms; NaN where nothing came. */
+function quantileMs(before: HistogramSnapshot, now: HistogramSnapshot, q: number): number {
+  return (quantile(between(before, now), q) ?? NaN) * 1000;
 }

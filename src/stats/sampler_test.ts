@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { liveNumbers } from "../../tests/live_source.ts";
+import { Histogram } from "../core/histogram.ts";
 import type { LiveNumbers } from "./live_source.ts";
-import { quantileMs, Sampler } from "./sampler.ts";
+import { Sampler } from "./sampler.ts";
 import { type Moment, SERIES, Timeline } from "./timeline.ts";
 
 function moment(value: number): Moment {
@@ -63,17 +64,18 @@ Deno.test("sampler: rates over the time between two looks, and the state at the 
   assert.ok(Number.isNaN(latest.publish_p99_ms) && Number.isNaN(latest.s2s_received));
 });
 
-Deno.test("sampler: quantiles of what came between two looks", () => {
-  const observed = { bounds_s: [0.001, 0.01, 0.1], counts: [0, 0, 0, 0] };
-  const before = Float64Array.of(100, 0, 0, 0);
-  const p = (q: number, ...now: number[]) =>
-    quantileMs(observed, before, Float64Array.from(now), q);
-  assert.ok(Number.isNaN(p(0.5, 100, 0, 0, 0)));
-  assert.equal(p(0.5, 200, 0, 0, 0), 0.5);
-  // Half of them in the first bucket.
-  assert.equal(p(0.5, 150, 50, 0, 0), 1);
-  assert.equal(p(0.99, 150, 50, 0, 0).toFixed(3), "9.820");
-  // Longer than the last bound.
-  assert.equal(p(0.99, 100, 0, 0, 5), 100);
-  assert.ok(Number.isNaN(quantileMs(undefined, null, null, 0.5)));
+Deno.test("sampler: percentiles of what came since the last look alone", () => {
+  const publish = new Histogram();
+  for (let i = 0; i < 1000; i++) publish.observeMs(5000);
+  const sampler = new Sampler(() => {
+    const latency = { publish: publish.snapshot(), delivery: new Histogram().snapshot() };
+    return liveNumbers({ latency });
+  }, () => {});
+  sampler.sample(1000);
+  for (let i = 0; i < 100; i++) publish.observeMs(i < 90 ? 1.5 : 15);
+  sampler.sample(2000);
+  const { publish_p50_ms, publish_p99_ms, delivery_p50_ms } = sampler.latest ?? assert.fail();
+  assert.ok(publish_p50_ms > 1 && publish_p50_ms < 2, `${publish_p50_ms}`);
+  assert.ok(publish_p99_ms > 10 && publish_p99_ms < 20, `${publish_p99_ms}`);
+  assert.ok(Number.isNaN(delivery_p50_ms));
 });

@@ -40,7 +40,6 @@ const SORTS = [
   },
   {
     title: "Time to publish",
-    needs: "latency",
     lines: [
       { name: "publish_p99_ms", label: "99 %", color: "--one" },
       { name: "publish_p50_ms", label: "median", color: "--one", faint: true },
@@ -49,7 +48,6 @@ const SORTS = [
   },
   {
     title: "Time to deliver",
-    needs: "latency",
     lines: [
       { name: "delivery_p99_ms", label: "99 %", color: "--two" },
       { name: "delivery_p50_ms", label: "median", color: "--two", faint: true },
