@@ -10,7 +10,7 @@ import type { LiveSource } from "../src/stats/live_source.ts";
 import type { ReadyAnswer } from "../src/stats/shapes.ts";
 import { startStatsServer } from "../src/stats/server.ts";
 import { checkAccess, openPage, startBrowser } from "./browser.ts";
-import { Client, type Pushd, startPushd, within } from "./harness.ts";
+import { Client, PATIENCE_MS, type Pushd, startPushd, within } from "./harness.ts";
 import { liveEvents } from "./live_events.ts";
 import { liveSource, shownNode } from "./live_source.ts";
 import { requireTool } from "./require.ts";
@@ -140,18 +140,21 @@ async function checkRestart(browser: Browser, pushd: Pushd): Promise<void> {
 /** A feed and the door that it is served at. */
 async function withFeed(
   source: LiveSource,
-  limits: ConstructorParameters<typeof LiveFeed>[1],
+  feedLimits: ConstructorParameters<typeof LiveFeed>[1],
   fn: (url: string, feed: LiveFeed) => Promise<void>,
 ): Promise<void> {
-  const feed = new LiveFeed(source, limits);
+  const feed = new LiveFeed(source, feedLimits);
   const app = createStatsApp(statsDeps({ token: source.token }), feed);
-  const server = startStatsServer({ hostname: "127.0.0.1", port: 0, app });
+  // What a stream that is not ended by the feed would hold the door open for: long enough to be seen.
+  const closeGraceMs = 2 * PATIENCE_MS;
+  const limits = { closeGraceMs };
+  const server = startStatsServer({ hostname: "127.0.0.1", port: 0, app, limits });
   feed.start();
   try {
     await fn(`http://127.0.0.1:${server.addr.port}`, feed);
   } finally {
     await feed.stop();
-    await server.close();
+    await within(() => "the door to close", server.close());
   }
 }
 
@@ -231,12 +234,15 @@ Deno.test("a viewer that does not read is cut off, and one that reads is not", a
   await withFeed(source, limits, async (url, feed) => {
     const reading = await fetch(`${url}/s/live`);
     using _stalled = await askForFeed(url);
-    let most = 0;
-    for await (const _event of liveEvents(reading.body)) {
-      most = Math.max(most, feed.viewers);
-      if (most === 2 && feed.viewers === 1) break;
-    }
-    assert.equal(most, 2);
+    const cut = async () => {
+      let most = 0;
+      for await (const _event of liveEvents(reading.body)) {
+        most = Math.max(most, feed.viewers);
+        if (most === 2 && feed.viewers === 1) return;
+      }
+      assert.fail("the one that reads was cut off");
+    };
+    await within(() => "the other one to be cut off", cut(), { onLate: () => void feed.stop() });
   });
 });
 
@@ -269,7 +275,17 @@ Deno.test("32 may watch, the next one is told to come back, and everybody else i
   });
 });
 
-Deno.test("the front for curl, the token for all of it, and a stop that no stream holds up", async () => {
+Deno.test("streams end with the door, in order, and hold nothing up", async () => {
+  let events: ReturnType<typeof liveEvents> | null = null;
+  await withFeed(liveSource(), {}, async (url) => {
+    events = liveEvents((await fetch(`${url}/s/live`)).body);
+    assert.equal((await events.next()).value?.event, "hello");
+  });
+  // To its end, which would throw where it was cut off.
+  for await (const _event of events ?? []);
+});
+
+Deno.test("the front for curl, the token for all of it, and a stop that ends the streams", async () => {
   const config = { msg_storage: "memory", stats_token: "secret", s2s_secret: "verysecret" };
   await using pushd = await startPushd({ config });
   for (const path of ["/", "/s/live", "/page/page.js"]) {
@@ -287,10 +303,7 @@ Deno.test("the front for curl, the token for all of it, and a stop that no strea
   const events = liveEvents((await pushd.get("/s/live", { headers })).body);
   const { value } = await events.next();
   assert.equal(value?.data.conf.s2s_secret, "***");
-  const startMs = performance.now();
   const ended = pushd.stop();
   for await (const _event of events);
   await ended;
-  const ms = performance.now() - startMs;
-  assert.ok(ms < 1000, `${ms} ms`);
 });
