@@ -545,6 +545,8 @@ export class TestRouter implements HistoryRouter {
     const channels = [...this.#wanted];
     for (const [, waitsFor] of channels) waitsFor.add(peer.node);
     this.self.sawTimestamp(peer.lastTs);
+    // As of one that has been started anew: its messages may come before it acknowledges.
+    if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
     this.#tell(peer, () => {
       for (const [channel] of channels) {
         if (this.#wanted.has(channel)) peer.router.hear(this.self.node, channel.name, true);

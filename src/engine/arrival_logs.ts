@@ -74,8 +74,6 @@ export class ArrivalLogs {
   #interruptions: Interruption[] = [];
   /** Our clock when a peer has acknowledged something last; -1 where that is not known. */
   #acknowledgedTs = -1;
-  /** The moment of that. */
-  #acknowledgedAt = 0;
   /** Up to here followers may have been given what no log has, or have missed something. */
   #missedTs = 0;
 
@@ -98,19 +96,15 @@ export class ArrivalLogs {
   append(channel: Channel, batch: ArrivedBatch, node: string): void {
     if (channel.isIdle) return;
     let log = this.#logs.get(channel);
-    this.#endInterrupted(channel, log);
-    if (
-      log === undefined || log.current === null || !log.current.takes(node) ||
-      this.#canTakeMore(channel, log.current)
-    ) {
-      const unaware = this.#host.unaware(channel);
-      // Before it knows that the channel is wanted something of it would be missing.
-      if (unaware.includes(node)) {
+    if (!this.#isPostponed(channel, log, node)) this.#endInterrupted(channel, log);
+    if (log === undefined || log.current === null || !log.current.takes(node)) {
+      // Before the peers know that it is wanted something would be missing.
+      if (this.#host.unaware(channel).length > 0) {
         this.#missedTs = Math.max(this.#missedTs, batch.lastTs);
         return this.#lapse(log);
       }
       log ??= this.#make(channel);
-      this.#begin(channel, log, { node, ts: batch.firstTs - 1, unaware });
+      this.#begin(channel, log, node, batch.firstTs - 1);
     }
     const before = log.bytes;
     const { lines: buffer, count, firstTs, lastTs, froms } = batch;
@@ -124,16 +118,9 @@ export class ArrivalLogs {
     if (this.bytes > this.#limits.maxBytes) this.#evict();
   }
 
-  /** Whether one of those that the segment does not take has heard since that the channel is wanted. */
-  #canTakeMore(channel: Channel, { bornAt, unaware }: ArrivalSegment): boolean {
-    if (unaware.length === 0 || this.#acknowledgedAt < bornAt) return false;
-    const still = this.#host.unaware(channel);
-    return unaware.some((node) => !still.includes(node));
-  }
-
   /**
-   * The channel's log, with a present segment: whatever arrives from now on is in it, but for what is of
-   * peers that do not know yet that the channel is wanted. The channel has followers.
+   * The channel's log, with a present segment: whatever arrives from now on is in it. The channel has
+   * followers, and the peers know that it is wanted.
    */
   open(channel: Channel): { log: ArrivalLog; current: ArrivalSegment } {
     this.#host.closeBatch(channel);
@@ -141,11 +128,8 @@ export class ArrivalLogs {
     this.#endInterrupted(channel, log);
     log ??= this.#make(channel);
     this.#touch(channel, log);
-    const { current } = log;
-    if (current !== null && !this.#canTakeMore(channel, current)) return { log, current };
-    const { node, lastTs: ts } = this.#host;
-    const unaware = this.#host.unaware(channel);
-    return { log, current: this.#begin(channel, log, { node, ts, unaware }) };
+    const current = log.current ?? this.#begin(channel, log, this.#host.node, this.#host.lastTs);
+    return { log, current };
   }
 
   /** Whether what arrives for the channel now goes into this segment. */
@@ -178,12 +162,8 @@ export class ArrivalLogs {
     if (channel.isIdle) this.#idle.add(channel);
   }
 
-  /** `node` is about to append something, all of which is later than `ts`; `unaware` is not taken. */
-  #begin(
-    channel: Channel,
-    log: ArrivalLog,
-    { node, ts, unaware }: { node: string; ts: number; unaware: readonly string[] },
-  ): ArrivalSegment {
+  /** `node` is about to append something, all of which is later than `ts`. */
+  #begin(channel: Channel, log: ArrivalLog, node: string, ts: number): ArrivalSegment {
     const before = log.bytes;
     log.end();
     const { node: own, lastTs } = this.#host;
@@ -199,13 +179,6 @@ export class ArrivalLogs {
     // Of one that is away, what it keeps for us will come. One that is forgotten will be new.
     const away = [...known.keys()].filter((peer) => watermarks.has(peer));
     for (const peer of new Set([...away, ...historyPeers.map(({ node }) => node), node])) {
-      if (unaware.includes(peer)) {
-        // Its watermark tells of channels that it knew to be wanted.
-        const reached = known.get(peer)?.reached ?? former?.before().get(peer);
-        if (reached === undefined) arrived.delete(peer);
-        else arrived.set(peer, reached);
-        continue;
-      }
       const mark = watermarks.get(peer) ?? 0;
       const knew = known.get(peer);
       if (
@@ -223,7 +196,7 @@ export class ArrivalLogs {
     const ownTs = node === own ? ts : lastTs;
     arrived.set(own, ownTs);
     complete.set(own, ownTs);
-    const segment = log.begin({ arrived, complete, unaware });
+    const segment = log.begin({ arrived, complete });
     this.bytes += log.bytes - before;
     return segment;
   }
@@ -272,7 +245,6 @@ export class ArrivalLogs {
    */
   acknowledged(): void {
     this.#acknowledgedTs = this.#host.lastTs;
-    this.#acknowledgedAt = nextMoment();
   }
 
   #endInterrupted(channel: Channel, log: ArrivalLog | undefined): void {
@@ -282,6 +254,24 @@ export class ArrivalLogs {
     const before = log.bytes;
     log.end();
     this.bytes += log.bytes - before;
+  }
+
+  /**
+   * Whether what has interrupted the present segment can wait: a node that does not know yet what is
+   * wanted, as after a restart, gives nothing, and another segment could not begin before it knows. For
+   * what comes of the others nothing has changed.
+   */
+  #isPostponed(channel: Channel, log: ArrivalLog | undefined, node: string): boolean {
+    const current = log?.current ?? null;
+    if (current === null || this.#interruptions.length === 0) return false;
+    if (!this.#isInterrupted(channel, current, (other) => current.takes(other))) return false;
+    const unaware = this.#host.unaware(channel);
+    if (unaware.length === 0 || unaware.includes(node)) return false;
+    return !this.#isInterrupted(
+      channel,
+      current,
+      (other) => current.takes(other) && !unaware.includes(other),
+    );
   }
 
   /** Whether something may be missing behind the segment, of a node that is `concerned`. */

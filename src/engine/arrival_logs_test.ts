@@ -111,29 +111,42 @@ Deno.test("of a peer nothing is noted before it knows that the channel is wanted
   assert.equal(bench.behind(channel, ts), 0);
 });
 
-Deno.test("what the others give is noted meanwhile, and all of it once the peer knows", () => {
+Deno.test("while a peer does not know yet what is wanted, what the others give is noted as before", () => {
   const { bench, channel } = threeNodes();
   const before = bench.add(channel);
-  // A node that is new, and has not heard of the channel.
-  bench.peers.push("e");
-  bench.unawarePeers = ["e"];
+  const { current } = bench.logs.open(channel);
+  // It has been started anew, and has not heard of the channel.
   bench.logs.interrupt("c", -1);
+  bench.unawarePeers = ["c"];
   const own = bench.add(channel);
   const other = bench.add(channel, "b");
-  const { current } = bench.logs.open(channel);
-  assert.deepEqual([current.takes("b"), current.takes("e")], [true, false]);
-  // Others acknowledge other things.
-  bench.logs.acknowledged();
-  bench.add(channel, "b");
-  assert.equal(bench.logs.open(channel).current, current);
+  assert.equal(current.count, 6);
   bench.unawarePeers = [];
-  bench.logs.acknowledged();
   const last = bench.add(channel, "b");
   const next = bench.logs.open(channel).current;
-  assert.ok(next !== current && next.takes("e"));
-  bench.add(channel, "e");
-  assert.equal(bench.logs.open(channel).current, next);
-  assert.deepEqual([before, own, other, last].map((ts) => bench.behind(channel, ts)), [5, 4, 3, 1]);
+  assert.notEqual(next, current);
+  bench.add(channel, "c");
+  assert.deepEqual([before, own, other, last].map((ts) => bench.behind(channel, ts)), [4, 3, 2, 1]);
+});
+
+Deno.test("what interrupts for another reason does not wait for a peer that does not know yet", () => {
+  for (const node of ["b", null]) {
+    const { bench, channel } = threeNodes();
+    const { current } = bench.logs.open(channel);
+    bench.logs.interrupt("c", -1);
+    bench.logs.interrupt(node, -1);
+    bench.unawarePeers = ["c"];
+    bench.add(channel);
+    assert.equal(current.count, 3);
+    assert.equal(bench.logs.open(channel).log.former, null);
+  }
+  const { bench, channel } = threeNodes();
+  const { current } = bench.logs.open(channel);
+  bench.logs.interrupt("c", -1);
+  bench.unawarePeers = ["c"];
+  // Nor is it noted what comes of that peer itself.
+  bench.add(channel, "c");
+  assert.equal(current.count, 3);
 });
 
 Deno.test("of a peer nothing is sure up to the moment at which the log begins", () => {

@@ -41,8 +41,6 @@ export interface SegmentStart {
    * among these must not be appended.
    */
   readonly complete: ReadonlyMap<string, number>;
-  /** Linked nodes that do not know yet that the channel is wanted, and are not among those. */
-  readonly unaware?: readonly string[];
   /** The segment that it goes on from: nothing was given to the subscribers between the two. */
   readonly former?: ArrivalSegment | null;
 }
@@ -100,8 +98,6 @@ export class ArrivalSegment {
   bytes = SEGMENT_OVERHEAD_BYTES;
   /** Messages. */
   count = 0;
-  /** As in {@link SegmentStart}. */
-  readonly unaware: readonly string[];
   /** Whether it is kept no more. */
   isDropped = false;
 
@@ -117,11 +113,7 @@ export class ArrivalSegment {
   /** By node, the last message that somebody has read elsewhere, on the way to here. */
   #readElsewhere: Map<string, number>;
 
-  constructor(
-    { arrived, complete, unaware = [], former = null }: SegmentStart,
-    prefixLength: number,
-  ) {
-    this.unaware = unaware;
+  constructor({ arrived, complete, former = null }: SegmentStart, prefixLength: number) {
     this.#before = new Map(arrived);
     this.#complete = complete;
     this.#prefixLength = prefixLength;
