@@ -3,6 +3,7 @@
 import type { Config } from "./config/schema.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { Clock } from "./core/clock.ts";
+import { EventLoopMonitor } from "./core/event_loop.ts";
 import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
@@ -60,6 +61,7 @@ export class Pushd implements RunningParts {
   isDraining = false;
   #hasLeft = false;
   readonly startedMs: number = performance.now();
+  readonly eventLoop: EventLoopMonitor;
   #stats: StatsServer | null = null;
   #metricsLog: MetricsLog | null = null;
   #live: LiveFeed | null = null;
@@ -75,6 +77,8 @@ export class Pushd implements RunningParts {
     readonly files: OpenFileLimit,
   ) {
     this.#config = config;
+    const { turn } = server;
+    this.eventLoop = new EventLoopMonitor({ turns: () => turn.count });
   }
 
   /** Opens every door, then starts to serve. Throws a {@link StartError} with nothing left open. */
@@ -138,6 +142,7 @@ export class Pushd implements RunningParts {
       await abandon();
       throw error;
     }
+    pushd.eventLoop.start();
     storage?.queue.supervise();
     retention?.start();
     doors.serve(server);
@@ -287,6 +292,7 @@ export class Pushd implements RunningParts {
     const messages = await this.storage?.queue.close(leftMs) ?? 0;
     await this.#metricsLog?.close();
     await this.#closeStats();
+    this.eventLoop.stop();
     return { connections, messages };
   }
 }

@@ -2,11 +2,12 @@
 
 import { redact } from "./config/redact.ts";
 import type { Config } from "./config/schema.ts";
+import type { EventLoopMonitor } from "./core/event_loop.ts";
 import { Histogram } from "./core/histogram.ts";
 import { hostAndPort } from "./core/host_port.ts";
 import type { OpenFileLimit } from "./core/open_files.ts";
 import { processUsage } from "./core/process_usage.ts";
-import { systemView, traceView } from "./core/system.ts";
+import { LAG_WINDOW_MS, systemView, traceView } from "./core/system.ts";
 import { VERSION } from "./core/version.ts";
 import type { Doors } from "./doors.ts";
 import { topChannels } from "./engine/top_channels.ts";
@@ -38,6 +39,7 @@ export interface RunningParts {
   readonly storage: OpenStorage | null;
   readonly cluster: OpenCluster | null;
   readonly files: OpenFileLimit;
+  readonly eventLoop: EventLoopMonitor;
   /** How reloads of the configuration have ended. */
   readonly reloads: { readonly ok: number; readonly failed: number };
   /** On the monotonic clock. */
@@ -92,16 +94,35 @@ export class StatsSource implements StatsDeps, LiveSource {
   }
 
   sys(): SysAnswer {
-    const { server, files } = this.#parts;
+    const { server, files, eventLoop } = this.#parts;
     return systemView({
-      eventLoopLagMs: server.wheel.lateMs,
+      eventLoop,
       clientFiles: server.files,
       fileLimit: files.limit,
     });
   }
 
   trace(): TraceAnswer {
-    return traceView();
+    const { server, storage, cluster, eventLoop } = this.#parts;
+    let clientBytes = 0;
+    for (const { writer } of server.connections) clientBytes += writer.pending;
+    return traceView({
+      eventLoop,
+      resources: {
+        connections: server.connections.size,
+        client_files: server.files,
+        deadlines: server.wheel.size,
+        channels: server.engine.channelCount,
+        s2s_links: cluster?.cluster?.links ?? 0,
+      },
+      pending: {
+        client_bytes: clientBytes,
+        storage_messages: storage?.queue.messages ?? 0,
+        storage_bytes: storage?.queue.bytes ?? 0,
+        storage_commits: storage?.queue.commitsUnderWay ?? 0,
+        s2s_replay_bytes: cluster?.router.replayBytes ?? 0,
+      },
+    });
   }
 
   nodes(): NodesAnswer {
@@ -122,7 +143,8 @@ export class StatsSource implements StatsDeps, LiveSource {
       delivered: engine.counters.delivered,
       bytesIn: counters.bytesIn,
       bytesOut: counters.bytesOut,
-      lagMs: server.wheel.lateMs,
+      // The page looks once a second.
+      lagMs: this.#parts.eventLoop.maxSince(1000),
       storagePending: storage?.queue.messages ?? 0,
       s2s: cluster?.router.counters ?? null,
       latency: this.latency(),
@@ -226,7 +248,7 @@ export class StatsSource implements StatsDeps, LiveSource {
   }
 
   metrics(): MetricNumbers {
-    const { server, storage, files } = this.#parts;
+    const { server, storage, files, eventLoop } = this.#parts;
     const { engine, counters, limits } = server;
     const { ready, failing } = this.readiness();
     return {
@@ -255,7 +277,7 @@ export class StatsSource implements StatsDeps, LiveSource {
       s2s: this.#clusterMetrics(),
       nodes: this.#otherNodes(),
       configReloads: { ...this.#parts.reloads },
-      eventLoopLagMs: server.wheel.lateMs,
+      eventLoopLagMs: eventLoop.maxSince(LAG_WINDOW_MS),
       clientFiles: server.files,
       clientFilesLimit: limits.maxFiles,
       fileLimit: files.limit,

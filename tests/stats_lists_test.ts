@@ -3,6 +3,13 @@
 import assert from "node:assert/strict";
 import { Client, errorLine, type Pushd, startPushd } from "./harness.ts";
 
+/** How long a server is made to stand still. */
+const FROZEN_MS = 800;
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
 async function listOf<T>(pushd: Pushd, path: string): Promise<T[]> {
   const response = await pushd.get(path);
   assert.equal(response.status, 200, path);
@@ -95,10 +102,40 @@ Deno.test("/s/sys and /s/trace: what the process uses, and what it is doing", as
   const sys = await (await pushd.get("/s/sys")).json();
   assert.ok(sys.memory.resident_bytes > 1e7 && sys.rusage.user_s > 0, JSON.stringify(sys));
   assert.deepEqual([sys.pid, sys.files.clients], [pushd.pid, 1]);
+  // Not without every permission, with which the server does not run.
+  assert.ok(sys.files.open === null || sys.files.open > 1);
   assert.equal(sys.versions.deno, Deno.version.deno);
   const trace = await (await pushd.get("/s/trace")).json();
   const names = trace.tasks.map(({ name }: { name: string }) => name);
   assert.ok(names.includes("serv.accept") && names.includes("serv.connection"), `${names}`);
+  for (const { oldest_at, newest_at } of trace.tasks) {
+    assert.ok(Date.parse(oldest_at) >= Date.parse(sys.started_at) - 1000, oldest_at);
+    assert.ok(oldest_at <= newest_at);
+  }
+  assert.deepEqual([trace.resources.connections, trace.pending.storage_messages], [1, 0]);
+  assert.ok(trace.resources.timeout > 0);
+});
+
+Deno.test("/s/sys and /s/trace: a server that stood still says when, and for how long", async () => {
+  await using pushd = await startPushd();
+  const beganMs = Date.now();
+  pushd.signal("SIGSTOP");
+  const state = () => /\) (\w) /.exec(Deno.readTextFileSync(`/proc/${pushd.pid}/stat`))?.[1];
+  while (state() !== "T") await pause(5);
+  await pause(FROZEN_MS);
+  pushd.signal("SIGCONT");
+  const { event_loop: { stalls } } = await (await pushd.get("/s/trace")).json();
+  // It looks every 250 ms.
+  const stall = stalls.find(({ ms }: { ms: number }) => ms >= FROZEN_MS - 300);
+  assert.ok(stall !== undefined, JSON.stringify(stalls));
+  assert.ok(stall.cpu_ms < stall.ms, JSON.stringify(stall));
+  const at = Date.parse(stall.at);
+  assert.ok(at > beganMs - 1000 && at < Date.now(), `${stall.at}, begun ${beganMs}`);
+  const { event_loop } = await (await pushd.get("/s/sys")).json();
+  assert.ok(event_loop.lag_max_15s_ms >= FROZEN_MS - 300, JSON.stringify(event_loop));
+  const metrics = await (await pushd.get("/metrics")).text();
+  const lagS = Number(/^pushd_event_loop_lag_seconds (\S+)$/m.exec(metrics)?.[1]);
+  assert.ok(lagS >= (FROZEN_MS - 300) / 1000, `${lagS}`);
 });
 
 Deno.test("a parameter that cannot be is refused, and named", async () => {

@@ -36,3 +36,20 @@ export async function openFileLimit(command = "getconf"): Promise<OpenFileLimit>
   }
   return { limit: ASSUMED_LIMIT, how: "assumed, as getconf gave no answer" };
 }
+
+const OWN_FILES = "/proc/self/fd";
+
+/**
+ * How many files and sockets this process has open; null where that cannot be known. Deno 2.9.6 lets
+ * nobody look into /proc without every permission there is, and not all systems have one.
+ */
+export function openFileCount(): number | null {
+  try {
+    // The size of that folder is their number, since Linux 6.2; before it was 0.
+    const { size } = Deno.statSync(OWN_FILES);
+    // Listing them takes one more.
+    return size > 0 ? size : [...Deno.readDirSync(OWN_FILES)].length - 1;
+  } catch {
+    return null;
+  }
+}

@@ -1,7 +1,7 @@
 // The open-file limit as a child process sees it.
 
 import assert from "node:assert/strict";
-import { openFileLimit } from "./open_files.ts";
+import { openFileCount, openFileLimit } from "./open_files.ts";
 
 Deno.test("open files: the limit of this process, or unlimited", async () => {
   const { limit, how } = await openFileLimit();
@@ -18,7 +18,7 @@ Deno.test("open files: a limit set from outside is seen", async () => {
       'ulimit -n 333 && exec "$0" eval --quiet "$1"',
       Deno.execPath(),
       `
-      import { openFileLimit } from "${module}";
+      import { openFileCount, openFileLimit } from "${module}";
       console.log((await openFileLimit()).limit);`,
     ],
     cwd: new URL("../../", import.meta.url),
@@ -33,4 +33,12 @@ Deno.test("open files: without getconf 1024 is assumed, and said to be", async (
     assert.equal(limit, 1024);
     assert.match(how, /^assumed/);
   }
+});
+
+Deno.test("open files: their number is known to who may do everything", () => {
+  const before = openFileCount();
+  assert.ok(before !== null && before > 2, `${before}`);
+  const files = [1, 2, 3].map(() => Deno.openSync("/dev/null"));
+  assert.equal(openFileCount(), before + 3);
+  for (const file of files) file.close();
 });

@@ -20,8 +20,15 @@ export interface Crash {
 
 const log = getLogger("core");
 
-/** How many tasks of each name are running. Counts instead of handles: a task per connection has to stay cheap. */
-const running = new Map<string, number>();
+/** The tasks of one name, in the order in which they began. */
+interface Running {
+  count: number;
+  oldest: SpawnedTask | null;
+  newest: SpawnedTask | null;
+}
+
+/** The tasks that are running, by name: linked with each other, as there is one for every connection. */
+const running = new Map<string, Running>();
 
 /** The tasks that can be stopped, for {@linkcode stopTasks}. */
 const stoppable = new Set<Task>();
@@ -46,26 +53,78 @@ export function setCrashHook(onCrash: ((crash: Crash) => void) | null): void {
  * AbortController; its `stop` does nothing.
  */
 export function spawn(name: string, fn: (signal: AbortSignal) => Promise<void>): Task {
-  const controller = fn.length > 0 ? new AbortController() : null;
-  running.set(name, (running.get(name) ?? 0) + 1);
-  const task: Task = {
-    name,
-    done: supervise(name, fn, controller).finally(() => {
-      const left = (running.get(name) ?? 1) - 1;
-      if (left > 0) running.set(name, left);
-      else running.delete(name);
-      stoppable.delete(task);
-    }),
-    stop: (reason) => controller?.abort(reason),
-  };
-  if (controller !== null) stoppable.add(task);
-  return task;
+  return new SpawnedTask(name, fn);
 }
 
-/** The names of the tasks that are running and how many there are of each, in alphabetical order. */
-export function runningTasks(): { name: string; count: number }[] {
+class SpawnedTask implements Task {
+  readonly done: Promise<void>;
+  /** Monotonic, whole ms. */
+  readonly startedMs: number = Math.round(performance.now());
+  older: SpawnedTask | null = null;
+  newer: SpawnedTask | null = null;
+  #controller: AbortController | null;
+
+  constructor(readonly name: string, fn: (signal: AbortSignal) => Promise<void>) {
+    this.#controller = fn.length > 0 ? new AbortController() : null;
+    link(this);
+    if (this.#controller !== null) stoppable.add(this);
+    this.done = supervise(name, fn, this.#controller).finally(() => {
+      unlink(this);
+      stoppable.delete(this);
+    });
+  }
+
+  stop(reason?: unknown): void {
+    this.#controller?.abort(reason);
+  }
+}
+
+function link(task: SpawnedTask): void {
+  const tasks = running.get(task.name);
+  if (tasks === undefined) {
+    running.set(task.name, { count: 1, oldest: task, newest: task });
+    return;
+  }
+  tasks.count++;
+  task.older = tasks.newest;
+  if (tasks.newest !== null) tasks.newest.newer = task;
+  tasks.newest = task;
+}
+
+function unlink(task: SpawnedTask): void {
+  const { older, newer } = task;
+  // Whoever keeps a task that has ended does not keep its neighbours.
+  task.older = null;
+  task.newer = null;
+  const tasks = running.get(task.name);
+  if (tasks === undefined) return;
+  if (--tasks.count === 0) running.delete(task.name);
+  if (older === null) tasks.oldest = newer;
+  else older.newer = newer;
+  if (newer === null) tasks.newest = older;
+  else newer.older = older;
+}
+
+/** The running tasks of one name. */
+export interface RunningTasks {
+  readonly name: string;
+  readonly count: number;
+  /** For how long the one that began first, and the one that began last, has been running, ms. */
+  readonly oldestMs: number;
+  readonly newestMs: number;
+}
+
+/** What is running, by name, in alphabetical order. */
+export function runningTasks(): RunningTasks[] {
+  const nowMs = performance.now();
+  const since = (task: SpawnedTask | null) => Math.max(0, nowMs - (task?.startedMs ?? nowMs));
   return [...running]
-    .map(([name, count]) => ({ name, count }))
+    .map(([name, { count, oldest, newest }]) => ({
+      name,
+      count,
+      oldestMs: since(oldest),
+      newestMs: since(newest),
+    }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 

@@ -24,10 +24,41 @@ async function collectCrashes(fn: () => Promise<void>): Promise<Crash[]> {
 Deno.test("spawn: running tasks are known by name and number, ended ones are forgotten", async () => {
   const gate = Promise.withResolvers<void>();
   const tasks = ["b", "a", "b"].map((name) => spawn(name, () => gate.promise));
-  assert.deepEqual(runningTasks(), [{ name: "a", count: 1 }, { name: "b", count: 2 }]);
+  assert.deepEqual(runningTasks().map(({ name, count }) => [name, count]), [["a", 1], ["b", 2]]);
   gate.resolve();
   await Promise.all(tasks.map((task) => task.done));
   assert.deepEqual(runningTasks(), []);
+});
+
+Deno.test("spawn: of each name it is known since when the oldest and the newest task run", async () => {
+  let nowMs = 5000;
+  const { now } = performance;
+  performance.now = () => nowMs;
+  try {
+    const gates = [1, 2, 3, 4].map(() => Promise.withResolvers<void>());
+    const tasks = gates.map((gate) => {
+      nowMs += 1000;
+      return spawn("a", () => gate.promise);
+    });
+    const ages = () =>
+      runningTasks().map(({ count, oldestMs, newestMs }) => [count, oldestMs, newestMs]);
+    const end = async (i: number) => {
+      gates[i].resolve();
+      await tasks[i].done;
+    };
+    assert.deepEqual(ages(), [[4, 3000, 0]]);
+    await end(1);
+    assert.deepEqual(ages(), [[3, 3000, 0]]);
+    await end(0);
+    assert.deepEqual(ages(), [[2, 1000, 0]]);
+    await end(3);
+    nowMs += 500;
+    assert.deepEqual(ages(), [[1, 1500, 1500]]);
+    await end(2);
+    assert.deepEqual(ages(), []);
+  } finally {
+    performance.now = now;
+  }
 });
 
 Deno.test("spawn: a task that throws what it was stopped with has ended in order", async () => {

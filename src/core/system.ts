@@ -1,14 +1,19 @@
 // What the process and its machine are doing, for operators; needs no permission.
 
 import process from "node:process";
+import type { EventLoopMonitor } from "./event_loop.ts";
+import { openFileCount } from "./open_files.ts";
 import { processUsage } from "./process_usage.ts";
 import { runningTasks } from "./spawn.ts";
 import { VERSION } from "./version.ts";
 
-/** The answer of /s/sys. `openFiles` are those that clients hold. */
+/** Over so long the greatest lag is shown, ms: nobody who looks every 15 s misses any. */
+export const LAG_WINDOW_MS = 15_000;
+
+/** The answer of /s/sys. `clientFiles` are those that clients hold. */
 export function systemView(
-  { eventLoopLagMs, clientFiles, fileLimit }: {
-    eventLoopLagMs: number;
+  { eventLoop, clientFiles, fileLimit }: {
+    eventLoop: EventLoopMonitor;
     clientFiles: number;
     fileLimit: number;
   },
@@ -34,8 +39,9 @@ export function systemView(
       block_reads: usage.fsRead,
       block_writes: usage.fsWrite,
     },
-    event_loop: { lag_ms: rounded(eventLoopLagMs) },
+    event_loop: lagView(eventLoop),
     files: {
+      open: openFileCount(),
       clients: clientFiles,
       limit: Number.isFinite(fileLimit) ? fileLimit : null,
     },
@@ -46,11 +52,53 @@ export function systemView(
   };
 }
 
-/** The answer of /s/trace. */
-export function traceView() {
-  const resources: Record<string, number> = {};
-  for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
-  return { tasks: runningTasks(), resources };
+/**
+ * The answer of /s/trace. `resources`: how many there are of what, beside what the runtime counts;
+ * `pending`: how much of what is under way. Both under the names that are shown.
+ */
+export function traceView(
+  { eventLoop, resources, pending }: {
+    eventLoop: EventLoopMonitor;
+    resources: Readonly<Record<string, number>>;
+    pending: Readonly<Record<string, number>>;
+  },
+) {
+  const counts: Record<string, number> = { ...resources };
+  for (const kind of process.getActiveResourcesInfo()) {
+    const name = kind.toLowerCase();
+    counts[name] = (counts[name] ?? 0) + 1;
+  }
+  const nowMs = Date.now();
+  return {
+    tasks: runningTasks().map(({ name, count, oldestMs, newestMs }) => ({
+      name,
+      count,
+      oldest_at: isoTime(nowMs - oldestMs),
+      newest_at: isoTime(nowMs - newestMs),
+    })),
+    resources: counts,
+    pending,
+    event_loop: {
+      ...lagView(eventLoop),
+      stalls: eventLoop.stalls().map(({ atMs, ms, cpuMs, turns }) => ({
+        at: isoTime(atMs),
+        ms: rounded(ms),
+        cpu_ms: rounded(cpuMs),
+        turns,
+      })),
+    },
+  };
+}
+
+function lagView(eventLoop: EventLoopMonitor) {
+  return {
+    lag_ms: rounded(eventLoop.lagMs),
+    lag_max_15s_ms: rounded(eventLoop.maxSince(LAG_WINDOW_MS)),
+  };
+}
+
+function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
 }
 
 function rounded(ms: number): number {

@@ -50,6 +50,11 @@ export const StatAnswer = z.strictObject({
 });
 export type StatAnswer = z.infer<typeof StatAnswer>;
 
+const lag = {
+  lag_ms: amount("How late the last timer was"),
+  lag_max_15s_ms: amount("The most in the last 15 seconds"),
+};
+
 export const SysAnswer = z.strictObject({
   memory: z.strictObject({
     resident_bytes: count("Resident memory"),
@@ -68,8 +73,9 @@ export const SysAnswer = z.strictObject({
     block_reads: count("Blocks read from disks"),
     block_writes: count("Blocks written to disks"),
   }),
-  event_loop: z.strictObject({ lag_ms: amount("How late the last timer was") }),
+  event_loop: z.strictObject(lag),
   files: z.strictObject({
+    open: count("Files that are open; null where the process may not know").nullable(),
     clients: count("Files that clients hold"),
     limit: count("Files that the process may have open; null for no limit").nullable(),
   }),
@@ -89,10 +95,26 @@ export const TraceAnswer = z.strictObject({
   tasks: z.array(z.strictObject({
     name: z.string(),
     count: count("How many of them are running"),
+    oldest_at: moment("When the one that has been running longest began"),
+    newest_at: moment("When the last one began"),
   })).describe("Work under supervision, by name"),
   resources: z.record(z.string(), count("How many")).describe(
-    "What the event loop waits for, by kind",
+    "What there is, and what the event loop waits for, by kind",
   ),
+  pending: z.record(z.string(), count("How much")).describe(
+    "What is under way: bytes and messages that wait for somebody",
+  ),
+  event_loop: z.strictObject({
+    ...lag,
+    stalls: z.array(z.strictObject({
+      at: moment("When it began"),
+      ms: amount("How long it lasted"),
+      cpu_ms: amount(
+        "Processor time meanwhile: much less where the process or the machine was stopped",
+      ),
+      turns: count("Turns of clients' work that ended meanwhile; none in one piece of work"),
+    })).describe("When the event loop stood still: the longest of the last hour first"),
+  }),
 });
 export type TraceAnswer = z.infer<typeof TraceAnswer>;
 

@@ -133,6 +133,11 @@ export class CommitQueue implements HistoryQueue, TurnTask {
     return this.#isUp;
   }
 
+  /** Commits that the store has been given and has not answered. */
+  get commitsUnderWay(): number {
+    return this.#inFlight.length;
+  }
+
   get repliesAfterCommit(): boolean {
     return !this.#open.isPromised;
   }
