@@ -1,18 +1,15 @@
 // The stats door's answers: what operators and their tools read about a running server.
 
-import { Buffer } from "node:buffer";
-import { createHash, timingSafeEqual } from "node:crypto";
 import { type Context, Hono } from "hono";
 import { accepts } from "hono/accepts";
-import { isHostAllowed } from "../core/host_check.ts";
-import { getLogger } from "../core/logger.ts";
 import { VERSION } from "../core/version.ts";
-import { jsonAnswer, jsonError } from "./answers.ts";
+import { jsonAnswer } from "./answers.ts";
+import { answerFaults, answerGet, type DoorDeps, guard } from "./door.ts";
 import type { LiveFeed } from "./live_feed.ts";
 import { type Latencies, type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
 import { CONNECTION_ORDERS, LIST_BOUNDS, openapiDocument } from "./openapi.ts";
 import { answerFront, answerLive, answerPageFile } from "./page.ts";
-import { countOf, queryError, QueryFault, textOf, wordOf } from "./query.ts";
+import { countOf, textOf, wordOf } from "./query.ts";
 import type {
   ChannelsAnswer,
   ClosedAnswer,
@@ -35,7 +32,7 @@ export interface StatSnapshot {
 }
 
 /** What the app asks while it answers. Every function is cheap, changes nothing, and sees the last reload. */
-export interface StatsDeps {
+export interface StatsDeps extends DoorDeps {
   snapshot(): StatSnapshot;
   /** The numbers of `/metrics`. */
   metrics(): MetricNumbers;
@@ -51,12 +48,6 @@ export interface StatsDeps {
   trace(): TraceAnswer;
   /** What lists of channels and connections are made of. */
   readonly lists: StatLists;
-  /** `stats_token`; empty for none. */
-  token(): string;
-  /** The host this door listens on; empty for every interface. */
-  listenHost: string;
-  /** `allowed_hosts` and the hosts of `web_origins`, without ports. */
-  allowedHosts(): readonly string[];
 }
 
 /** Lists that may be long: a few of many, picked over many turns where they are very many. */
@@ -88,18 +79,11 @@ GET /readyz    200 while the server does its work, else 503
 GET /openapi.json   all of this for programs
 `;
 
-const log = getLogger("stats");
-
 /** Makes the app. It opens nothing; see `startStatsServer`. `live` feeds the page; null for none. */
 export function createStatsApp(deps: StatsDeps, live: LiveFeed | null = null): Hono {
   const app = new Hono();
 
-  app.use(async (c, next) => {
-    const refusal = refuseHost(c, deps) ?? refuseToken(c, deps);
-    if (refusal !== null) return refusal;
-    await next();
-  });
-
+  guard(app, deps, OPEN_PATHS);
   answerGet(app, "/", (c) => answerFront(c, live, INDEX));
   answerGet(app, "/openapi.json", () => jsonAnswer(openapiDocument(VERSION)));
   answerGet(app, "/page/:file", answerPageFile);
@@ -127,15 +111,7 @@ export function createStatsApp(deps: StatsDeps, live: LiveFeed | null = null): H
   answerGet(app, "/s/nodes", () => jsonAnswer(deps.nodes()));
   answerGet(app, "/metrics", (c) => answerMetrics(c, deps.metrics()));
 
-  app.notFound((c) =>
-    jsonError(404, "not-found", `there is no ${c.req.path} here; GET / lists all`)
-  );
-  app.onError((error, c) => {
-    if (error instanceof QueryFault) return queryError(error);
-    // The path alone: a query string can hold anything.
-    log.error("a request for statistics failed", { path: c.req.path, error });
-    return jsonError(500, "internal-error", "the answer could not be made; the log says why");
-  });
+  answerFaults(app);
   return app;
 }
 
@@ -155,26 +131,6 @@ function answerLists(app: Hono, lists: StatLists): void {
   });
 }
 
-/** Routes GET, and with it HEAD; OPTIONS lists the methods; any other method is refused. */
-function answerGet(
-  app: Hono,
-  path: string,
-  handler: (c: Context) => Response | Promise<Response>,
-): void {
-  const allow = "GET, HEAD, OPTIONS";
-  app.get(path, async (c) => {
-    const response = await handler(c);
-    if (!response.headers.has("Cache-Control")) response.headers.set("Cache-Control", "no-store");
-    response.headers.set("X-Content-Type-Options", "nosniff");
-    return response;
-  });
-  app.options(path, () => new Response(null, { status: 204, headers: { Allow: allow } }));
-  app.all(path, (c) => {
-    const text = `${c.req.method} is not possible on ${path}; use GET`;
-    return jsonError(405, "method-not-allowed", text, { Allow: allow });
-  });
-}
-
 const PROMETHEUS_TEXT = "text/plain";
 const OPEN_METRICS = "application/openmetrics-text";
 
@@ -187,44 +143,4 @@ async function answerMetrics(c: Context, numbers: MetricNumbers): Promise<Respon
   const format = asked === OPEN_METRICS ? "openMetrics" : "prometheus";
   const text = await metricsText(numbers, format);
   return new Response(text, { headers: { "Content-Type": METRICS_TYPES[format], Vary: "Accept" } });
-}
-
-function refuseHost(c: Context, deps: StatsDeps): Response | null {
-  // An absolute request target (GET http://host/path) names a host, too.
-  for (const host of [c.req.header("host") ?? "", new URL(c.req.url).host]) {
-    if (isHostAllowed(host, deps.listenHost, deps.allowedHosts())) continue;
-    const text = `this door does not answer to the host ${JSON.stringify(host)}; ` +
-      "add it to allowed_hosts in the configuration if it should";
-    return jsonError(403, "not-permitted", text);
-  }
-  return null;
-}
-
-function refuseToken(c: Context, deps: StatsDeps): Response | null {
-  const token = deps.token();
-  if (token === "" || OPEN_PATHS.includes(c.req.path)) return null;
-  const header = c.req.header("authorization");
-  const headers = { "WWW-Authenticate": 'Basic realm="pushd", charset="UTF-8"' };
-  if (header === undefined) {
-    const text = "send stats_token as Authorization: Bearer, or as the password of Basic";
-    return jsonError(401, "need-auth", text, headers);
-  }
-  if (isSameSecret(presentedToken(header), Buffer.from(token))) return null;
-  return jsonError(401, "auth-failed", "this is not the stats_token", headers);
-}
-
-/** The bytes of the token in an `Authorization` header; none where it holds none. */
-function presentedToken(header: string): Buffer {
-  const [, scheme, credentials] = /^(\S+) +(\S.*)$/.exec(header) ?? [];
-  // Header values come as Latin-1, one character a byte.
-  if (scheme?.toLowerCase() === "bearer") return Buffer.from(credentials.trimEnd(), "latin1");
-  if (scheme?.toLowerCase() !== "basic") return Buffer.alloc(0);
-  const userAndPassword = Buffer.from(credentials, "base64");
-  return userAndPassword.subarray(userAndPassword.indexOf(":") + 1);
-}
-
-/** Compares digests, so that neither the time taken nor the length gives anything away. */
-function isSameSecret(a: Uint8Array, b: Uint8Array): boolean {
-  const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }
