@@ -1,6 +1,6 @@
 // The running server: the parts, put together as the configuration says.
 
-import type { Config } from "./config/schema.ts";
+import type { Config, ListenAddr } from "./config/schema.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { Clock } from "./core/clock.ts";
 import { EventLoopMonitor } from "./core/event_loop.ts";
@@ -30,7 +30,8 @@ import {
 import { createStatsApp } from "./stats/app.ts";
 import { LiveFeed } from "./stats/live_feed.ts";
 import { type MetricsFile, MetricsLog } from "./stats/metrics_log.ts";
-import { startStatsServer, type StatsServer } from "./stats/server.ts";
+import { createProfilingApp, PROFILING_LIMITS } from "./stats/profiling.ts";
+import { startStatsServer, type StatsServer, type StatsServerOptions } from "./stats/server.ts";
 import { type RunningParts, StatsSource } from "./stats_source.ts";
 import { MemoryTokenStore } from "./storage/memory_tokens.ts";
 
@@ -65,6 +66,7 @@ export class Pushd implements RunningParts {
   #stats: StatsServer | null = null;
   #metricsLog: MetricsLog | null = null;
   #live: LiveFeed | null = null;
+  #profiling: StatsServer | null = null;
 
   private constructor(
     config: Config,
@@ -156,24 +158,23 @@ export class Pushd implements RunningParts {
   }
 
   #openStats(): void {
-    const addr = this.#config.stats_listen_addr;
-    if (addr === null) return;
-    const { hostname, port } = addr;
-    const source = new StatsSource(this, hostname);
-    const live = new LiveFeed(source);
-    const app = createStatsApp(source, live);
-    try {
-      this.#stats = startStatsServer({ hostname, port, app });
-    } catch (error) {
-      throw listenError("stats_listen_addr", addr, error);
+    const { stats_listen_addr: stats, prof_listen_addr: prof } = this.#config;
+    if (stats !== null) {
+      const source = new StatsSource(this, stats.hostname);
+      const live = new LiveFeed(source);
+      this.#stats = openHttp("stats_listen_addr", stats, { app: createStatsApp(source, live) });
+      live.start();
+      this.#live = live;
     }
-    live.start();
-    this.#live = live;
+    if (prof !== null) {
+      const app = createProfilingApp(new StatsSource(this, prof.hostname));
+      this.#profiling = openHttp("prof_listen_addr", prof, { app, limits: PROFILING_LIMITS });
+    }
   }
 
   async #closeStats(): Promise<void> {
     await this.#live?.stop();
-    await this.#stats?.close();
+    await Promise.all([this.#stats?.close(), this.#profiling?.close()]);
   }
 
   async #openMetricsLog(): Promise<void> {
@@ -209,6 +210,10 @@ export class Pushd implements RunningParts {
     if (this.#stats !== null) {
       const { addr } = this.#stats;
       log.info(`stats: http://${hostAndPort(addr.hostname, addr.port)}`);
+    }
+    if (this.#profiling !== null) {
+      const { addr } = this.#profiling;
+      log.info(`profiles: http://${hostAndPort(addr.hostname, addr.port)}`);
     }
     this.#warnOfCap();
     const cap = await somaxconn();
@@ -294,6 +299,19 @@ export class Pushd implements RunningParts {
     await this.#closeStats();
     this.eventLoop.stop();
     return { connections, messages };
+  }
+}
+
+/** Throws a {@link StartError} that names the key. */
+function openHttp(
+  key: string,
+  addr: ListenAddr,
+  options: Pick<StatsServerOptions, "app" | "limits">,
+): StatsServer {
+  try {
+    return startStatsServer({ hostname: addr.hostname, port: addr.port, ...options });
+  } catch (error) {
+    throw listenError(key, addr, error);
   }
 }
 

@@ -71,6 +71,10 @@ export class StatsSource implements StatsDeps, LiveSource {
     return { ...redact(config), node_id: node, max_connections: maxConnections };
   }
 
+  get node(): string {
+    return this.#parts.node;
+  }
+
   token(): string {
     return this.#parts.config.stats_token;
   }

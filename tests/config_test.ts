@@ -103,7 +103,7 @@ Deno.test("what has no effect, or not yet, is said once", async () => {
   for (const key of ["redis_offline", "serv_initial_goroutine_num", "s2s_initial_goroutine_num"]) {
     assert.equal(warnings.filter((line) => line.includes(`: ${key}: `)).length, 1, key);
   }
-  for (const key of ["prof_listen_addr", "long_polling_listen_addr"]) {
+  for (const key of ["long_polling_listen_addr"]) {
     const about = warnings.filter((line) => line.includes(`: ${key}: `));
     assert.equal(about.length, 1, key);
     assert.match(about[0], /^warning: .*not yet in this version/);

@@ -438,6 +438,6 @@ Deno.test("loadConfig: takes a file of the original", () => {
     "serv_initial_goroutine_num",
   ]);
   const notYet = keys(/is not yet in this version/);
-  assert.ok(notYet.includes("prof_listen_addr"));
+  assert.ok(notYet.includes("long_polling_listen_addr"));
   assert.equal(warnings.length, 3 + notYet.length);
 });

@@ -185,7 +185,6 @@ export const HTTP_KEYS = {
     optionalAddress(),
     "",
     'Where profiles are served by HTTP (`/profile?seconds=10`, `/heap`), on loopback only. `""` is off.',
-    { notYet: "no profiles are served" },
   ),
   metrics_logfile: key(
     "stats",
