@@ -46,6 +46,8 @@ async function main(argv: string[]): Promise<number> {
     case "his":
     case "bench":
       return await (await import("./cli/client/run.ts")).runClient(args);
+    case "top":
+      return await (await import("./cli/top.ts")).runTop(args, Deno.env.toObject());
     case "version":
       printOut(versionText(VERSION));
       return DONE;

@@ -4,6 +4,7 @@ import { Command, Option } from "commander";
 import { nearest } from "../config/nearest.ts";
 import { type ClientCall, parseBench, parseHis, parsePub, parseSub } from "./client_args.ts";
 import { helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
+import { parseTop, type TopCall } from "./top/args.ts";
 
 /** From what level on the log is written. */
 export type Level = "debug" | "info" | "warn" | "error";
@@ -29,6 +30,7 @@ export type Parsed =
   | { command: "export" | "import"; conf?: string }
   | { command: "dev_cluster"; count: number; level: Level }
   | ClientCall
+  | TopCall
   | NotRun;
 
 const HERE: Record<string, string> = {
@@ -41,11 +43,10 @@ const HERE: Record<string, string> = {
   his: "print the history of a channel",
   bench: "put a load on a server, and see what goes through",
   "dev-cluster": "several nodes on this machine, linked, for trying out",
+  top: "a live screen of a running server: rates, nodes, channels, slow consumers",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
-
-const NOT_YET = ["top"];
 
 /** Nodes of `dev-cluster`, and at most so many. */
 const DEV_NODES = 3;
@@ -57,6 +58,9 @@ const OPTIONS = new Map([
   ["level", true],
   ["log", true],
   ["log-format", true],
+  ["stats", true],
+  ["stats-token", true],
+  ["interval", true],
   ["version", false],
   ["help", false],
 ]);
@@ -67,9 +71,6 @@ export function parseArgs(argv: readonly string[]): Parsed {
   const at = commandAt(args);
   const name = at === -1 ? "serve" : args[at];
   const rest = at === -1 ? args : args.toSpliced(at, 1);
-  if (NOT_YET.includes(name)) {
-    return { command: "usage_error", message: `\`pushd ${name}\` is not yet in this version` };
-  }
   switch (name) {
     case "serve":
       return parseServe(rest);
@@ -89,12 +90,14 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parseHis(rest);
     case "bench":
       return parseBench(rest);
+    case "top":
+      return parseTop(rest);
     case "version":
       return { command: "version" };
     case "help":
       return { command: "help", text: helpOf(serveCommand()) };
   }
-  const known = nearest(name, [...Object.keys(HERE), ...NOT_YET]);
+  const known = nearest(name, Object.keys(HERE));
   return {
     command: "usage_error",
     message: `unknown command ${

@@ -21,3 +21,9 @@ export function versionText(version: string): string {
 export function printProgress(text: string): void {
   console.error(text);
 }
+
+/** Writes all of `text` to standard output. Rejects with what the system says, such as a broken pipe. */
+export async function writeOut(text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+}
