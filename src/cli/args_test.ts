@@ -92,10 +92,16 @@ Deno.test("parseArgs: backup and storage", () => {
   assert.match(usageError("storage", "list"), /"list": write export or import/);
 });
 
-Deno.test("parseArgs: commands that come later say so", () => {
-  for (const name of ["top"]) {
-    assert.match(usageError(name), /is not yet in this version/);
-  }
+Deno.test("parseArgs: top", () => {
+  const plain = { command: "top", url: "http://127.0.0.1:9020", once: false, json: false };
+  assert.deepEqual(parseArgs(["top"]), { ...plain, intervalMs: 2000 });
+  const more = ["--stats", "[::1]:1", "--stats-token", "t", "--once", "--json", "--interval", "1m"];
+  const all = { ...plain, url: "http://[::1]:1", once: true, json: true, intervalMs: 60_000 };
+  assert.deepEqual(parseArgs(["top", ...more]), { ...all, token: "t" });
+  assert.deepEqual(parseArgs([...more.slice(0, 2), "top"]).command, "top");
+  assert.match(usageError("top", "--stats", "h"), /--stats "h": an address without a port/);
+  assert.match(usageError("top", "--interval", "1"), /--interval "1": not a duration/);
+  assert.match(usageError("top", "--interval", "2h"), /write 500ms to 1h/);
 });
 
 Deno.test("parseArgs: what nobody knows is named, with the nearest that somebody does", () => {

@@ -49,7 +49,7 @@ export class Screen {
     let text = isResized ? "\x1b[2J" : "";
     for (let row = 0; row < Math.max(lines.length, this.#lines.length); row++) {
       const line = lines[row] ?? "";
-      if (line !== (this.#lines[row] ?? "")) text += `\x1b[${row + 1};1H${line}\x1b[K`;
+      if (line !== (this.#lines[row] ?? "")) text += `\x1b[${row + 1};1H\x1b[2K${line}`;
     }
     this.#lines = [...lines];
     if (text !== "") await this.#write(text);

@@ -31,12 +31,11 @@ export function tableRow(cells: readonly Cell[], paper: Paper): string {
   let isSure = true;
   for (const { text, width, right } of cells) {
     if (at > 0) {
-      at++;
+      if (++at >= paper.columns) break;
       line += isSure || !paper.isScreen ? " " : `\x1b[${at + 1}G`;
       isSure = true;
     }
     const left = paper.columns - at;
-    if (left < 1) break;
     const cells = Math.min(width ?? left, left);
     if (right) line += cut(text, cells).padStart(cells);
     else line += width === undefined ? cut(text, cells) : padded(text, cells);

@@ -20,6 +20,8 @@ export interface TopState {
 
 /** A row of a table where there is no bound of rows. */
 const PLAIN_ITEMS = 10;
+/** Where the title has no more than this, the time is left out. */
+const MIN_TITLE = 20;
 /** A label and its value in the grid, with what separates it from the next. */
 const LABEL_WIDTH = 15;
 const VALUE_WIDTH = 10;
@@ -64,8 +66,9 @@ function titleLine({ url, sample, nowMs }: TopState, paper: Paper, painter: Pain
   const { ver, node, uptime_s } = sample.stat;
   const clock = new Date(nowMs).toTimeString().slice(0, 8);
   const text = `pushd ${ver}  node ${node}  up ${shortDuration(uptime_s)}  ${url}`;
-  const width = Math.max(0, paper.columns - clock.length - 1);
-  return painter.bold(padded(text, width)) + (paper.columns > clock.length ? ` ${clock}` : "");
+  const width = paper.columns - clock.length - 1;
+  if (width < MIN_TITLE) return painter.bold(cut(text, paper.columns));
+  return `${painter.bold(padded(text, width))} ${clock}`;
 }
 
 function statusLine({ sample, lost, nowMs }: TopState, paper: Paper, painter: Painter): string {
