@@ -58,7 +58,7 @@ export class StatsSource implements StatsDeps, LiveSource {
     this.#parts = parts;
     const { server } = parts;
     this.lists = {
-      channels: (limit, prefix) => topChannels(server.engine.channels(), limit, prefix),
+      channels: (limit, prefix) => topChannels(server.engine.channelChunks(), limit, prefix),
       connections: (limit, order) => topConnections(server.connections, limit, order),
       closed: (limit) => server.closed.last(limit),
     };

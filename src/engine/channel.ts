@@ -52,6 +52,8 @@ export interface Batch {
  */
 export class Channel implements RoutedChannel {
   readonly subscribers: Subscription[] = [];
+  /** How many those are: kept here, too, since a walk over a million channels waits for memory. */
+  subscriberCount = 0;
   /** Sessions subscribed but still reading history. */
   catchingUp = 0;
   /** Kept messages; null until the first one, and where history is off. */
@@ -100,6 +102,17 @@ export class Channel implements RoutedChannel {
   /** Whether `bytes[start, end)` is its name. */
   isNamed(bytes: Uint8Array, start: number, end: number): boolean {
     return isPrefixOf(this.prefix, bytes, start, end);
+  }
+
+  /** Whether its name begins with these bytes. */
+  isNameBegunBy(wanted: Uint8Array): boolean {
+    const { prefix } = this;
+    // The last byte of it is a space.
+    if (prefix.length - 1 - PREFIX_NAME_START < wanted.length) return false;
+    for (let i = 0; i < wanted.length; i++) {
+      if (prefix[PREFIX_NAME_START + i] !== wanted[i]) return false;
+    }
+    return true;
   }
 
   /** Whether messages wait in the open batch. */
@@ -235,12 +248,13 @@ export class Channel implements RoutedChannel {
   /** Adds a subscription to the live ones. The open batch must be closed. */
   join(subscription: Subscription): void {
     subscription.index = this.subscribers.length;
-    this.subscribers.push(subscription);
+    this.subscriberCount = this.subscribers.push(subscription);
   }
 
   /** Takes a subscription out of the live ones, in constant time. */
   leave(subscription: Subscription): void {
     const last = this.subscribers.pop();
+    this.subscriberCount = this.subscribers.length;
     if (last !== undefined && last !== subscription) {
       last.index = subscription.index;
       this.subscribers[last.index] = last;

@@ -510,6 +510,11 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
     for (const app of this.#apps.values()) yield* app.channels();
   }
 
+  /** See {@link App.channelChunks}. */
+  *channelChunks(): Generator<readonly Channel[]> {
+    for (const app of this.#apps.values()) yield* app.channelChunks();
+  }
+
   /** Whether somebody may get the channel's messages now, here or on another node. */
   mayHaveReaders(channel: Channel): boolean {
     return channel.subscribers.length > 0 || this.#clustered !== null;

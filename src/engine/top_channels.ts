@@ -1,13 +1,9 @@
 // The channels with the most subscribers, out of any number of them, without keeping others waiting.
 
-import { nextTurn } from "../core/turn.ts";
+import { Slices } from "../core/slices.ts";
+import { Top } from "../core/top.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import type { Channel } from "./channel.ts";
-
-/** Channels between two looks at the clock. */
-const STRIDE = 500;
-/** So long they are looked through before others have their turn, ms. */
-const SLICE_MS = 4;
 
 /** A channel as operators see it. */
 export interface ChannelView {
@@ -20,104 +16,58 @@ export interface ChannelView {
   readonly last_ts: number;
 }
 
+/** A channel with what it is sorted by, as that was when it was looked at. */
+interface Entry {
+  readonly channel: Channel;
+  readonly subscribers: number;
+  readonly published: number;
+}
+
+/** Channels that are made presentable before a look at the clock. */
+const VIEWS_AT_ONCE = 200;
+
 /**
  * At most `limit` channels whose name begins with `prefix`, those with the most subscribers first, then
- * those with the most messages. `channels` is walked over many turns, and may change meanwhile.
+ * those with the most messages. `chunks` is walked over many turns, and may change meanwhile; a chunk is
+ * looked through in one go.
  */
 export async function topChannels(
-  channels: Iterable<Channel>,
+  chunks: Iterable<readonly Channel[]>,
   limit: number,
   prefix: string,
 ): Promise<ChannelView[]> {
-  const top = new Top(limit);
+  const top = new Top<Entry>(limit, isBefore);
   const wanted = encodeUtf8(prefix);
-  let sinceLook = 0;
-  let sliceEndMs = performance.now() + SLICE_MS;
-  for (const channel of channels) {
-    if (wanted.length === 0 || beginsWith(channel, wanted)) top.add(channel);
-    if (++sinceLook < STRIDE) continue;
-    sinceLook = 0;
-    if (performance.now() < sliceEndMs) continue;
-    await nextTurn();
-    sliceEndMs = performance.now() + SLICE_MS;
-  }
-  return top.sorted().map(viewOf);
-}
-
-function viewOf(channel: Channel): ChannelView {
-  return {
-    channel: channel.name,
-    app: channel.app.id,
-    subscribers: subscribersOf(channel),
-    published: channel.published,
-    last_ts: channel.lastTs,
-  };
-}
-
-function subscribersOf({ subscribers, catchingUp }: Channel): number {
-  return subscribers.length + catchingUp;
-}
-
-function beginsWith(channel: Channel, wanted: Uint8Array): boolean {
-  const { bytes, start, end } = channel.nameInPrefix();
-  if (end - start < wanted.length) return false;
-  for (let i = 0; i < wanted.length; i++) if (bytes[start + i] !== wanted[i]) return false;
-  return true;
-}
-
-/** Whether `a` comes before `b`. */
-function isAbove(a: Channel, b: Channel): boolean {
-  const difference = subscribersOf(a) - subscribersOf(b);
-  return difference !== 0 ? difference > 0 : a.published > b.published;
-}
-
-/** Keeps the first of many: a heap with the last of those at its root. */
-class Top {
-  #heap: Channel[] = [];
-  #limit: number;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  add(channel: Channel): void {
-    const heap = this.#heap;
-    if (heap.length < this.#limit) {
-      heap.push(channel);
-      this.#up(heap.length - 1);
-    } else if (isAbove(channel, heap[0])) {
-      heap[0] = channel;
-      this.#down();
-    }
-  }
-
-  sorted(): Channel[] {
-    // What has changed since it was added has changed its place, too.
-    return this.#heap.sort((a, b) => isAbove(a, b) ? -1 : isAbove(b, a) ? 1 : 0);
-  }
-
-  #up(from: number): void {
-    const heap = this.#heap;
-    let at = from;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!isAbove(heap[parent], heap[at])) return;
-      [heap[parent], heap[at]] = [heap[at], heap[parent]];
-      at = parent;
-    }
-  }
-
-  #down(): void {
-    const heap = this.#heap;
-    let at = 0;
-    while (true) {
-      let last = at;
-      for (const child of [2 * at + 1, 2 * at + 2]) {
-        if (child < heap.length && isAbove(heap[last], heap[child])) last = child;
+  const slices = new Slices();
+  for (const chunk of chunks) {
+    for (const channel of chunk) {
+      const subscribers = channel.subscriberCount + channel.catchingUp;
+      const { last } = top;
+      // Most are not among the first, and nothing more is looked at of them.
+      if (last !== undefined && subscribers < last.subscribers) continue;
+      const { published } = channel;
+      if (last !== undefined && subscribers === last.subscribers && published <= last.published) {
+        continue;
       }
-      if (last === at) return;
-      [heap[last], heap[at]] = [heap[at], heap[last]];
-      at = last;
+      if (wanted.length > 0 && !channel.isNameBegunBy(wanted)) continue;
+      top.add({ channel, subscribers, published });
     }
+    if (slices.isOver) await slices.turn();
   }
+  const views: ChannelView[] = [];
+  for (const entry of await top.take(slices)) {
+    views.push(viewOf(entry));
+    if (views.length % VIEWS_AT_ONCE === 0 && slices.isOver) await slices.turn();
+  }
+  return views;
+}
+
+function viewOf({ channel, subscribers, published }: Entry): ChannelView {
+  const { name, app, lastTs } = channel;
+  return { channel: name, app: app.id, subscribers, published, last_ts: lastTs };
+}
+
+function isBefore(a: Entry, b: Entry): boolean {
+  const difference = a.subscribers - b.subscribers;
+  return difference !== 0 ? difference > 0 : a.published > b.published;
 }

@@ -1,13 +1,14 @@
 // Connections as operators see them: those that are open, and the last ones that ended.
 
-import { nextTurn } from "../core/turn.ts";
+import { Slices } from "../core/slices.ts";
+import { Top } from "../core/top.ts";
 import type { Connection, LeftBehind } from "./connection.ts";
 import type { CloseReason } from "./limits.ts";
 
 /** Connections that ended and are remembered. */
 const MAX_CLOSED = 1000;
-/** Connections that are looked at before others have their turn. */
-const LOOKED_AT_ONCE = 2000;
+/** Connections that are looked at before a look at the clock. */
+const LOOKED_AT_ONCE = 200;
 
 /** What open connections are sorted by, the largest first. */
 export type ConnectionOrder = "pending" | "out" | "in";
@@ -69,18 +70,37 @@ export async function topConnections(
     out: ({ writer }: Connection) => writer.written,
     in: ({ bytesIn }: Connection) => bytesIn,
   }[order];
-  const sized: { connection: Connection; size: number }[] = [];
-  let sinceTurn = 0;
+  const top = new Top<Sized>(limit, isBefore);
+  const slices = new Slices();
+  let count = 0;
   for (const connection of connections) {
-    sized.push({ connection, size: sizeOf(connection) });
-    if (++sinceTurn % LOOKED_AT_ONCE === 0) await nextTurn();
+    top.add({ connection, size: sizeOf(connection) });
+    if (++count % LOOKED_AT_ONCE === 0 && slices.isOver) await slices.turn();
   }
-  sized.sort((a, b) => b.size - a.size || a.connection.id - b.connection.id);
-  const nowMs = performance.now();
-  return sized.slice(0, limit).map(({ connection }) => ({
-    ...viewOf(connection, nowMs),
-    idle_s: secondsBetween(connection.lastReadMs, nowMs),
-  }));
+  const views: ConnectionView[] = [];
+  for (const { connection, size } of await top.take(slices)) {
+    const nowMs = performance.now();
+    views.push({
+      ...viewOf(connection, nowMs),
+      [FIELDS[order]]: size,
+      idle_s: secondsBetween(connection.lastReadMs, nowMs),
+    });
+    if (views.length % LOOKED_AT_ONCE === 0 && slices.isOver) await slices.turn();
+  }
+  return views;
+}
+
+/** Where what they are sorted by is shown. */
+const FIELDS = { pending: "pending", out: "bytes_out", in: "bytes_in" } as const;
+
+/** A connection with what it is sorted by, as that was when it was looked at. */
+interface Sized {
+  readonly connection: Connection;
+  readonly size: number;
+}
+
+function isBefore(a: Sized, b: Sized): boolean {
+  return a.size !== b.size ? a.size > b.size : a.connection.id < b.connection.id;
 }
 
 /** The last connections that ended. */

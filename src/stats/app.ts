@@ -3,7 +3,7 @@
 import { type Context, Hono } from "hono";
 import { accepts } from "hono/accepts";
 import { VERSION } from "../core/version.ts";
-import { jsonAnswer } from "./answers.ts";
+import { jsonAnswer, jsonListAnswer } from "./answers.ts";
 import { answerFaults, answerGet, type DoorDeps, guard } from "./door.ts";
 import type { LiveFeed } from "./live_feed.ts";
 import { type Latencies, type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
@@ -119,15 +119,15 @@ function answerLists(app: Hono, lists: StatLists): void {
   const { items, maxItems, maxClosedItems, maxPrefix } = LIST_BOUNDS;
   answerGet(app, "/s/channels", async (c) => {
     const limit = countOf(c, "limit", items, maxItems);
-    return jsonAnswer(await lists.channels(limit, textOf(c, "prefix", maxPrefix)));
+    return jsonListAnswer(await lists.channels(limit, textOf(c, "prefix", maxPrefix)));
   });
   answerGet(app, "/s/conns", async (c) => {
     const limit = countOf(c, "limit", items, maxItems);
     const order = wordOf(c, "sort", "pending", CONNECTION_ORDERS);
-    return jsonAnswer(await lists.connections(limit, order));
+    return jsonListAnswer(await lists.connections(limit, order));
   });
   answerGet(app, "/s/closed", (c) => {
-    return jsonAnswer(lists.closed(countOf(c, "limit", items, maxClosedItems)));
+    return jsonListAnswer(lists.closed(countOf(c, "limit", items, maxClosedItems)));
   });
 }
 
