@@ -152,6 +152,13 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     void answer(request, response);
   });
   server.on("clientError", refuseRequest);
+  // By itself node:http closes without a word, or answers without a body.
+  server.on("connect", (_request, socket) => {
+    writeError(socket, 405, "method-not-allowed", "this is no proxy; use GET");
+  });
+  server.on("checkExpectation", ({ socket }: { socket: Duplex }) => {
+    writeError(socket, 417, "bad-argument", "nothing but 100-continue can be expected");
+  });
   const listener = Deno.listen({ hostname: options.hostname || "0.0.0.0", port: options.port });
   // What node:http does and asks for where it listens itself: it looks at the deadlines from now on, and
   // keeps connections that have been answered.
@@ -224,12 +231,16 @@ function refuseRequest(error: NodeJS.ErrnoException, socket: Duplex): void {
   }
   const { status, text } = REFUSALS[error.code ?? ""] ??
     { status: 400, text: "this is not an HTTP request" };
-  const code = status === 431 ? "line-too-long" : "bad-argument";
-  const body = `${JSON.stringify({ error: { code, message: text } })}\n`;
+  writeError(socket, status, status === 431 ? "line-too-long" : "bad-argument", text);
+}
+
+/** Answers on a socket that no response of node:http is for, and closes it. */
+function writeError(socket: Duplex, status: number, code: string, message: string): void {
+  const body = `${JSON.stringify({ error: { code, message } })}\n`;
+  const allow = status === 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "";
   socket.end(
-    `HTTP/1.1 ${status} ${
-      STATUS_CODES[status]
-    }\r\nContent-Type: application/json; charset=utf-8\r\n` +
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
+      `Content-Type: application/json; charset=utf-8\r\n${allow}` +
       `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
     // Not waiting for the client to close.
     () => socket.destroy(),

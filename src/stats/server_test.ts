@@ -142,6 +142,69 @@ Deno.test("stats server: odd requests get a clean answer", async () => {
   });
 });
 
+/** Requests of which a proxy and a server may see different ends, and what else is asked to get behind. */
+const SMUGGLED = [
+  ["Content-Length: 6\r\nTransfer-Encoding: chunked", "0\r\n\r\nX"],
+  ["Transfer-Encoding: chunked\r\nContent-Length: 6", "0\r\n\r\nX"],
+  ["Content-Length: 0\r\nContent-Length: 3", "abc"],
+  ["Content-Length: 3\r\nContent-Length: 3", "abc"],
+  ["Content-Length: 3, 3", "abc"],
+  ["Content-Length: +3", "abc"],
+  ["Content-Length: -1", ""],
+  ["Content-Length: 99999999999999999999", "abc"],
+  ["Transfer-Encoding: xchunked", "0\r\n\r\n"],
+  ["Transfer-Encoding : chunked", "0\r\n\r\n"],
+  ["Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", "0\r\n\r\n"],
+  ["Transfer-Encoding: chunked", "zz\r\n"],
+  ["Transfer-Encoding: chunked", "fffffffffffffffff\r\n"],
+  ["X: a\r\n b", ""],
+  ["X: a\nY: b", ""],
+  ["X: a\rY: b", ""],
+  ["X: a\0b", ""],
+  ["X Y: a", ""],
+];
+
+Deno.test("stats server: forms of smuggling are refused, and what is behind them is not read", async () => {
+  await withServer(async (server) => {
+    const next = `GET /nothing HTTP/1.1\r\n${END}`;
+    for (const [header, body] of SMUGGLED) {
+      const request = `POST /s/ping HTTP/1.1\r\n${header}\r\nHost: localhost\r\n\r\n${body}`;
+      const { answer } = await exchange(server, request + next);
+      assert.deepEqual(answer.match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 400"], header);
+      assert.match(answer, /\r\n\r\n\{"error":\{"code":"bad-argument"/);
+    }
+    const { answer } = await exchange(server, "GET /s/ping HTTP/1.1\nHost: localhost\n\n");
+    assert.match(answer, /^HTTP\/1\.1 400 /);
+  });
+});
+
+Deno.test("stats server: what no server of pages is asked gets a clean answer, too", async () => {
+  await withServer(async (server) => {
+    const cases: [string, number][] = [
+      ["GET /%2e%2e/%2e%2e/etc/passwd", 404],
+      ["GET /s/..%2f..%2fetc%2fpasswd", 404],
+      ["GET /s/..%5c..%5cetc%5cpasswd", 404],
+      ["GET /s\\ping", 400],
+      ["GET file:///etc/passwd", 400],
+      ["GET http://localhost@evil.io/s/ping", 403],
+      ["CONNECT evil.io:80", 405],
+      ["TRACE /s/ping", 405],
+      [`GET /${"x".repeat(14_000)}`, 404],
+      [`GET /s/ping?${"x".repeat(20_000)}`, 431],
+      ["GET /s/ping HTTP/1.1\r\nExpect: more", 417],
+    ];
+    for (const [request, status] of cases) {
+      const version = request.includes(" HTTP/") ? "" : " HTTP/1.1";
+      const { answer } = await exchange(server, `${request}${version}\r\n${END}`);
+      const [head, body] = answer.split("\r\n\r\n");
+      assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `), request.slice(0, 60));
+      assert.match(head, /\r\ncontent-type: application\/json; charset=utf-8/i);
+      assert.equal(typeof JSON.parse(body).error.code, "string");
+      assert.doesNotMatch(body, /root:/);
+    }
+  });
+});
+
 Deno.test("stats server: a megabyte of headers is 431, or closed", async () => {
   await withServer(async (server) => {
     for (const header of [`X: ${"a".repeat(1 << 20)}\r\n`, "X: a\r\n".repeat(200_000)]) {
