@@ -40,10 +40,11 @@ export async function profileCpu(ms: number, signal: AbortSignal): Promise<strin
 }
 
 async function connectInspector() {
-  const { Session } = await import("node:inspector/promises");
-  const session = new Session();
   try {
+    const { Session } = await import("node:inspector/promises");
+    const session = new Session();
     session.connect();
+    return session;
   } catch (error) {
     throw new ProfilerUnavailable(
       `the runtime gives no access to its inspector (${messageOf(error)}); ` +
@@ -51,7 +52,6 @@ async function connectInspector() {
       { cause: error },
     );
   }
-  return session;
 }
 
 /**
@@ -60,8 +60,8 @@ async function connectInspector() {
  * several times the heap's memory meanwhile. Throws a {@linkcode ProfilerUnavailable}.
  */
 export async function heapSnapshot(): Promise<ByteSource> {
-  const v8 = await import("node:v8");
-  return heapByFile(v8.writeHeapSnapshot) ?? heapByMemory(v8.getHeapSnapshot);
+  const { getHeapSnapshot, writeHeapSnapshot } = await import("node:v8");
+  return heapByFile(writeHeapSnapshot) ?? heapByMemory(getHeapSnapshot);
 }
 
 /** By a file without a name, so that the text is never in memory; null where none can be made. */

@@ -50,7 +50,7 @@ export interface MetricNumbers {
   /** Other nodes of the cluster, by how they are to this one: `up`, `connecting`, `down`. */
   nodes: Readonly<Record<string, number>>;
   configReloads: Readonly<Record<"ok" | "failed", number>>;
-  /** How late the last timer was. */
+  /** How late a timer was, at most, in the last 15 s. */
   eventLoopLagMs: number;
   /** Files that clients hold, and may hold; of the process the limit, Infinity where there is none. */
   clientFiles: number;
@@ -192,7 +192,7 @@ export async function metricsText(numbers: MetricNumbers, format: MetricsFormat)
   );
   sheet.gauge(
     "pushd_event_loop_lag_seconds",
-    "How late the last timer was.",
+    "The latest that a timer was in the last 15 seconds.",
     numbers.eventLoopLagMs / 1000,
   );
   sheet.info("pushd_build_info", "What is running; always 1.", { version: numbers.version });
