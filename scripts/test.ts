@@ -92,10 +92,12 @@ const SIDE_BY_SIDE = [
   "tests/metrics_log_test.ts",
   "tests/mongodb_faults_test.ts",
   "tests/mongodb_test.ts",
+  "tests/profiling_test.ts",
   "tests/prometheus_test.ts",
   "tests/proxy_test.ts",
   "tests/reload_test.ts",
   "tests/tls_test.ts",
+  "tests/top_test.ts",
   "tests/zookeeper_test.ts",
 ];
 /** More than the cores of a small machine: most of them wait. */

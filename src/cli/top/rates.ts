@@ -29,7 +29,7 @@ export function ratesBetween(before: Sample | null, after: Sample): Rates | null
   };
   const cpuS = (sample: Sample) => sample.sys.rusage.user_s + sample.sys.rusage.system_s;
   return {
-    seconds: rounded(seconds),
+    seconds: Math.round(seconds * 1000) / 1000,
     published: perSecond("published"),
     delivered: perSecond("delivered"),
     bytes_in: perSecond("bytes_in"),
