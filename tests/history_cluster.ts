@@ -403,6 +403,8 @@ export class TestRouter implements HistoryRouter {
   #wanted = new Map<Channel, Set<string>>();
   /** By peer, channels that are wanted and of which it may not have heard before its link failed. */
   #unheard = new Map<string, Set<Channel>>();
+  /** Peers that have been linked and not yet said that they have heard everything. */
+  #relinked = new Set<string>();
 
   constructor(readonly self: TestNode) {
     this.maxSkewMicros = self.all.options.maxSkewMicros ?? 500_000;
@@ -481,7 +483,7 @@ export class TestRouter implements HistoryRouter {
   }
 
   unaware(channel: Channel): string[] {
-    return [...this.#wanted.get(channel) ?? []];
+    return [...new Set([...this.#wanted.get(channel) ?? [], ...this.#relinked])];
   }
 
   async whenKnown(channel: Channel): Promise<void> {
@@ -521,6 +523,7 @@ export class TestRouter implements HistoryRouter {
   /** The link to a peer fails: nobody waits for it any more. */
   linkDown(peer: TestNode): void {
     this.down.add(peer.node);
+    this.#relinked.delete(peer.node);
     for (const [channel, waitsFor] of this.#wanted) {
       if (waitsFor.delete(peer.node)) this.#unheardBy(peer.node).add(channel);
     }
@@ -542,17 +545,19 @@ export class TestRouter implements HistoryRouter {
     this.#unheardBy(peer.node).clear();
     const known = [...this.#wanted.keys()].filter((channel) => !unheard.has(channel));
     peer.router.wantedBy.set(this.self.node, new Set(known.map(({ name }) => name)));
-    const channels = [...this.#wanted];
-    for (const [, waitsFor] of channels) waitsFor.add(peer.node);
+    for (const channel of unheard) this.#wanted.get(channel)?.add(peer.node);
+    this.#relinked.add(peer.node);
+    const channels = [...this.#wanted.keys()];
     this.self.sawTimestamp(peer.lastTs);
     // As of one that has been started anew: its messages may come before it acknowledges.
     if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
     this.#tell(peer, () => {
-      for (const [channel] of channels) {
+      for (const channel of channels) {
         if (this.#wanted.has(channel)) peer.router.hear(this.self.node, channel.name, true);
       }
       this.#acknowledge(peer, () => {
-        for (const [, waitsFor] of channels) waitsFor.delete(peer.node);
+        this.#relinked.delete(peer.node);
+        for (const channel of unheard) this.#wanted.get(channel)?.delete(peer.node);
         if (unheard.size > 0) this.self.cluster.logs.interrupt(peer.node, -1);
       });
     });

@@ -29,12 +29,12 @@ Deno.test("lines come by reload and at the end, move with SIGUSR1, and agree wit
     await pushd.untilStat(`config_reloads_${result}`, count);
   };
   await reload({ metrics_logfile: "nowhere/m.log" }, "failed", 1);
-  assert.match(pushd.log(), /ERROR .*metrics_logfile: "nowhere\/m.log" cannot be written: /);
+  await pushd.waitForLog(/ERROR .*metrics_logfile: "nowhere\/m.log" cannot be written: /);
 
   // Relative to where the server runs.
   const path = `${pushd.folder}/m.log`;
   await reload({ metrics_logfile: "m.log", stats_output_interval: "1s" }, "ok", 1);
-  assert.match(pushd.log(), new RegExp(`metrics: a line every 1 s to ${path}`));
+  await pushd.waitForLog(new RegExp(`metrics: a line every 1 s to ${path}`));
   await untilLine(path);
   await Deno.rename(path, `${path}.1`);
   pushd.signal("SIGUSR1");

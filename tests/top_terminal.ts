@@ -96,13 +96,16 @@ export class ProgramOnTerminal implements AsyncDisposable {
   #keyboard: WritableStreamDefaultWriter<Uint8Array>;
   #grid: Grid;
   #watchers = new Set<() => void>();
-  #reading: Promise<void>;
+  #reading: Promise<unknown>;
+  #started = Promise.withResolvers<void>();
+  /** What expect itself has said, the number of the process first. */
+  #said = "";
 
   private constructor(child: Deno.ChildProcess, columns: number, rows: number) {
     this.#child = child;
     this.#keyboard = child.stdin.getWriter();
     this.#grid = new Grid(columns, rows);
-    this.#reading = this.#read();
+    this.#reading = Promise.all([this.#read(), this.#readErrors()]);
   }
 
   static async start(
@@ -126,10 +129,7 @@ export class ProgramOnTerminal implements AsyncDisposable {
       stderr: "piped",
     }).spawn();
     const terminal = new ProgramOnTerminal(child, columns, rows);
-    const errors = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
-    const { value } = await errors.read();
-    await errors.cancel();
-    terminal.pid = Number(value);
+    await within(() => "the number of the process", terminal.#started.promise);
     return terminal;
   }
 
@@ -161,7 +161,7 @@ export class ProgramOnTerminal implements AsyncDisposable {
     this.#watchers.add(watcher);
     watcher();
     const ended = this.#reading.then(() => {
-      throw new Error(`it ended without ${pattern} on the screen:\n${this.screen}`);
+      throw new Error(`it ended without ${pattern} on the screen: ${this.#said}\n${this.screen}`);
     });
     try {
       const shown = Promise.race([promise, ended]);
@@ -186,6 +186,16 @@ export class ProgramOnTerminal implements AsyncDisposable {
       rest = this.#grid.write(rest + text);
       for (const watcher of this.#watchers) watcher();
     }
+  }
+
+  /** To the end: expect does not outlive that nobody takes what it says. */
+  async #readErrors(): Promise<void> {
+    for await (const text of this.#child.stderr.pipeThrough(new TextDecoderStream())) {
+      this.#said += text;
+      this.pid ||= Number.parseInt(this.#said);
+      this.#started.resolve();
+    }
+    this.#started.resolve();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
