@@ -95,8 +95,7 @@ class Resumed {
 
   /**
    * The node has the channel's messages in the order of their arrival, if it has run since, and the last
-   * one that the client had came to it in that order: live, not out of history, and not while a node that
-   * had just been linked may not have known yet what is wanted.
+   * one that the client had came to it in that order: live, not out of history.
    */
   #findExact(): Set<number> {
     const { log, outages } = this.#check;
@@ -108,12 +107,7 @@ class Resumed {
       if (before === undefined || fromMs === undefined) continue;
       const isLive = log.publishers[publisher].sentMs[n] > fromMs && atMs >= fromMs;
       const toMs = this.#subscriber.sinceMs.get(channel) ?? this.#subscriber.endedMs;
-      const areAllAware = log.nodes.every((_, other) =>
-        other === before.node || outages.heardFrom(before.node, other, atMs) === atMs
-      );
-      if (isLive && areAllAware && outages.isSameLife(before.node, fromMs, toMs)) {
-        exact.add(channel);
-      }
+      if (isLive && outages.isSameLife(before.node, fromMs, toMs)) exact.add(channel);
     }
     return exact;
   }

@@ -117,19 +117,6 @@ Deno.test("what it has had does not come again, unless its node had to reach bac
   assert.deepEqual(kindsOf(resumedLog({ reachBackMs: 600, faults: KILLED })), ["repetition"]);
 });
 
-Deno.test("where another node is being linked while the last message comes, its node may reach back", () => {
-  const restartUntil = (backMs: number): Fault[] => [
-    { what: "restart", nodes: [1 - NODE], fromMs: backMs - 300, untilMs: backMs - 200, backMs },
-  ];
-  const { drainMs } = resumedLog().bounds;
-  const repeats = (faults: Fault[], reachBackMs: number) => {
-    return kindsOf(resumedLog({ faults, reachBackMs })).includes("repetition");
-  };
-  assert.equal(repeats(restartUntil(LEFT_MS - 50), 400), false);
-  assert.equal(repeats(restartUntil(LEFT_MS - 50), 600), true);
-  assert.equal(repeats(restartUntil(LEFT_MS - drainMs - 100), 400), true);
-});
-
 Deno.test("PARTIAL excuses what is missing, and needs an excuse itself", () => {
   const without = (receipts: Receipt[]) =>
     receipts.filter(({ atMs, publisher }) => atMs > BACK_MS || publisher > 1);
