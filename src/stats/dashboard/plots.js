@@ -225,7 +225,7 @@ class Card {
     /** @type {Omit<import("uplot").Options, "width" | "height">} */
     const options = {
       legend: { show: false },
-      padding: [6, 4, 0, 0],
+      padding: [6, 18, 0, 0],
       cursor: {
         y: false,
         drag: { x: false, y: false },
