@@ -8,7 +8,9 @@ import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
+import { pause } from "./core/pause.ts";
 import { somaxconn } from "./core/somaxconn.ts";
+import { spawn, type Task } from "./core/spawn.ts";
 import { setIoPoll, Turn } from "./core/turn.ts";
 import { VERSION } from "./core/version.ts";
 import { Doors, listenError, trustedProxies } from "./doors.ts";
@@ -29,6 +31,7 @@ import {
 } from "./settings.ts";
 import { createStatsApp } from "./stats/app.ts";
 import { LiveFeed } from "./stats/live_feed.ts";
+import { metricsText } from "./stats/metrics.ts";
 import { type MetricsFile, MetricsLog } from "./stats/metrics_log.ts";
 import { createProfilingApp, PROFILING_LIMITS } from "./stats/profiling.ts";
 import { startStatsServer, type StatsServer, type StatsServerOptions } from "./stats/server.ts";
@@ -41,6 +44,11 @@ const MIN_STORE_STOP_MS = 2000;
 const LEAVE_CLUSTER_MS = 2000;
 /** What connections that a lame duck could not close get on top, ms at most. */
 const LAST_CALL_MS = 2000;
+/**
+ * When the first /metrics is made, for nobody, ms after the start. It loads prom-client and keeps
+ * everybody waiting for some 60 ms: neither the first clients, nor those who are there at a scrape.
+ */
+const FIRST_METRICS_MS = 1000;
 /** A certificate that ends sooner is warned of, days. */
 const CERTIFICATE_WARNING_DAYS = 14;
 const DAY_MS = 86_400_000;
@@ -64,6 +72,7 @@ export class Pushd implements RunningParts {
   readonly startedMs: number = performance.now();
   readonly eventLoop: EventLoopMonitor;
   #stats: StatsServer | null = null;
+  #loading: Task | null = null;
   #metricsLog: MetricsLog | null = null;
   #live: LiveFeed | null = null;
   #profiling: StatsServer | null = null;
@@ -165,6 +174,11 @@ export class Pushd implements RunningParts {
       this.#stats = openHttp("stats_listen_addr", stats, { app: createStatsApp(source, live) });
       live.start();
       this.#live = live;
+      this.#loading = spawn("stats.load", async (signal) => {
+        if (await pause(FIRST_METRICS_MS, signal)) {
+          await metricsText(source.metrics(), "prometheus");
+        }
+      });
     }
     if (prof !== null) {
       const app = createProfilingApp(new StatsSource(this, prof.hostname));
@@ -173,6 +187,7 @@ export class Pushd implements RunningParts {
   }
 
   async #closeStats(): Promise<void> {
+    this.#loading?.stop();
     await this.#live?.stop();
     await Promise.all([this.#stats?.close(), this.#profiling?.close()]);
   }

@@ -82,7 +82,7 @@ export type MetricsFormat = keyof typeof METRICS_TYPES;
  * takes the `_total` off the names of a registry that was shown as OpenMetrics once.
  */
 export async function metricsText(numbers: MetricNumbers, format: MetricsFormat): Promise<string> {
-  // 45 ms of each start and 10 MB of memory where nobody asks.
+  // 45 ms of each start, and 10 MB where there is no stats door.
   const { default: client } = await import("prom-client");
   const registry = new client.Registry<RegistryContentType>();
   registry.setContentType(METRICS_TYPES[format]);
