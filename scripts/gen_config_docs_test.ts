@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { loadConfig } from "../src/config/load.ts";
+import { renderSample } from "../src/config/sample.ts";
 import { defaultConfig, KEY_NAMES } from "../src/config/schema.ts";
-import { drifted, renderMarkdown, renderSample } from "./gen_config_docs.ts";
+import { drifted, renderMarkdown } from "./gen_config_docs.ts";
 
 Deno.test("docs/configuration.md and etc/pushd.cf.sample are what the key table says", async () => {
   const stale = await drifted(new URL("../", import.meta.url));

@@ -8,7 +8,7 @@ import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts
 import { messageOf } from "./core/message_of.ts";
 import { untilStopSignal } from "./core/signals.ts";
 import { setCrashHook, spawn } from "./core/spawn.ts";
-import { VERSION } from "./core/version.ts";
+import { BUILD, VERSION } from "./core/version.ts";
 import { Pushd } from "./pushd.ts";
 import { Reloader } from "./reload.ts";
 import { StartError } from "./start_error.ts";
@@ -30,6 +30,9 @@ async function main(argv: string[]): Promise<number> {
       return await serve(args);
     case "check_config":
       return checkConfig(args.file, Deno.env.toObject());
+    case "sample_config":
+      printOut((await import("./config/sample.ts")).renderSample().trimEnd());
+      return DONE;
     case "backup":
     case "export":
     case "import":
@@ -49,7 +52,7 @@ async function main(argv: string[]): Promise<number> {
     case "top":
       return await (await import("./cli/top.ts")).runTop(args, Deno.env.toObject());
     case "version":
-      printOut(versionText(VERSION));
+      printOut(versionText(VERSION, BUILD));
       return DONE;
     case "help":
       printOut(args.text);

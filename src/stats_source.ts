@@ -8,7 +8,7 @@ import { hostAndPort } from "./core/host_port.ts";
 import type { OpenFileLimit } from "./core/open_files.ts";
 import { processUsage } from "./core/process_usage.ts";
 import { LAG_WINDOW_MS, systemView, traceView } from "./core/system.ts";
-import { VERSION } from "./core/version.ts";
+import { BUILD, VERSION } from "./core/version.ts";
 import type { Doors } from "./doors.ts";
 import { topChannels } from "./engine/top_channels.ts";
 import type { OpenCluster } from "./open_cluster.ts";
@@ -160,7 +160,7 @@ export class StatsSource implements StatsDeps, LiveSource {
     const { engine, counters } = server;
     return {
       version: VERSION,
-      build: "dev",
+      build: BUILD,
       nodeId: this.#parts.node,
       uptimeS: Math.floor((performance.now() - this.#parts.startedMs) / 1000),
       stats: {

@@ -194,7 +194,8 @@ Deno.test("the command line: what is wrong is one line and exit 2", async () => 
 });
 
 Deno.test("the command line: version and help", async () => {
-  const version = /^pushd \d+\.\d+\.\d+ \(Deno \d+\.\d+\.\d+, \S+ \S+\)\n$/;
+  const version =
+    /^pushd \d+\.\d+\.\d+ \((?:dev|[0-9a-f]{12}(?:-dirty)?), Deno \d+\.\d+\.\d+, \S+ \S+\)\n$/;
   for (const args of [["--version"], ["-v"]]) {
     const run = await runPushd(args);
     assert.equal(run.code, 0);
@@ -206,6 +207,12 @@ Deno.test("the command line: version and help", async () => {
     assert.match(run.stdout, /check-config/);
     assert.match(run.stdout, /--conf/);
   }
+});
+
+Deno.test("pushd sample-config prints etc/pushd.cf.sample", async () => {
+  const run = await runPushd(["sample-config"]);
+  assert.equal(run.code, 0);
+  assert.equal(run.stdout, await Deno.readTextFile(new URL("etc/pushd.cf.sample", ROOT)));
 });
 
 Deno.test("--log-format json: every line of the log is an object", async () => {

@@ -26,6 +26,7 @@ export interface ServeArgs {
 export type Parsed =
   | ServeArgs
   | { command: "check_config"; file?: string }
+  | { command: "sample_config" }
   | { command: "backup"; to: string; conf?: string }
   | { command: "export" | "import"; conf?: string }
   | { command: "dev_cluster"; count: number; level: Level }
@@ -36,6 +37,7 @@ export type Parsed =
 const HERE: Record<string, string> = {
   serve: "run the server (also without any command)",
   "check-config": "read the configuration as a start would and say what is wrong with it",
+  "sample-config": "print a configuration file with every key, its meaning and its default",
   backup: "copy the SQLite history to a file, also while the server runs",
   storage: "export or import the history as JSON lines",
   sub: "follow channels, over any number of connections, each message once",
@@ -76,6 +78,8 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parseServe(rest);
     case "check-config":
       return parseCheckConfig(rest);
+    case "sample-config":
+      return parseSampleConfig(rest);
     case "backup":
       return parseBackup(rest);
     case "storage":
@@ -133,6 +137,13 @@ function parseCheckConfig(args: string[]): Parsed {
     if (file === "") return usageError("check-config needs the name of a file, or none");
     return file === undefined ? { command: "check_config" } : { command: "check_config", file };
   });
+}
+
+function parseSampleConfig(args: string[]): Parsed {
+  const command = quiet(new Command("pushd sample-config"))
+    .description("Prints a configuration file that sets nothing and explains every key.")
+    .addHelpText("after", "\nExample:\n  pushd sample-config > pushd.cf\n");
+  return run(command, args, () => ({ command: "sample_config" }));
 }
 
 function parseBackup(args: string[]): Parsed {

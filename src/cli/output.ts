@@ -11,10 +11,10 @@ export function printError(message: string): void {
   console.error(`pushd: ${message}`);
 }
 
-/** The answer of `pushd --version`: version, runtime, platform. */
-export function versionText(version: string): string {
+/** The answer of `pushd --version`: version, what was built, runtime, platform. */
+export function versionText(version: string, build: string): string {
   const { os, arch } = Deno.build;
-  return `pushd ${version} (Deno ${Deno.version.deno}, ${os} ${arch})`;
+  return `pushd ${version} (${build}, Deno ${Deno.version.deno}, ${os} ${arch})`;
 }
 
 /** Says how far something is, on standard error, so that standard output stays what was asked for. */
