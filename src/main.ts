@@ -6,6 +6,8 @@ import { printError, printOut, versionText } from "./cli/output.ts";
 import { loadConfig } from "./config/load.ts";
 import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts";
 import { messageOf } from "./core/message_of.ts";
+import { openFileLimit } from "./core/open_files.ts";
+import { ServiceManager } from "./core/service_manager.ts";
 import { untilStopSignal } from "./core/signals.ts";
 import { setCrashHook, spawn } from "./core/spawn.ts";
 import { BUILD, VERSION } from "./core/version.ts";
@@ -44,10 +46,13 @@ async function main(argv: string[]): Promise<number> {
       const logging = { level, file: "stdout", format: "text" } as const;
       return await devCluster(count, logging, new Wishes().stop);
     }
+    case "bench":
+      // It may want thousands of connections.
+      await openFileLimit();
+      return await (await import("./cli/client/run.ts")).runClient(args);
     case "sub":
     case "pub":
     case "his":
-    case "bench":
       return await (await import("./cli/client/run.ts")).runClient(args);
     case "top":
       return await (await import("./cli/top.ts")).runTop(args, Deno.env.toObject());
@@ -100,7 +105,9 @@ async function serve(args: ServeArgs): Promise<number> {
   }
   running = pushd;
   reloader.start(pushd);
-  return await Promise.race([crashed, stopWhenAsked(pushd, wishes)]);
+  const manager = ServiceManager.of();
+  manager?.ready();
+  return await Promise.race([crashed, stopWhenAsked(pushd, wishes, manager)]);
 }
 
 /** What signals ask for, listened to before the server has started: what comes early is done then. */
@@ -114,7 +121,11 @@ class Wishes {
 }
 
 /** Stops at SIGINT or SIGTERM at once, and at SIGUSR2 little by little. */
-async function stopWhenAsked(pushd: Pushd, wishes: Wishes): Promise<number> {
+async function stopWhenAsked(
+  pushd: Pushd,
+  wishes: Wishes,
+  manager: ServiceManager | null,
+): Promise<number> {
   const leaving = new AbortController();
   const left = new Promise<void>((resolve) => {
     wishes.leave.then(() => {
@@ -130,7 +141,10 @@ async function stopWhenAsked(pushd: Pushd, wishes: Wishes): Promise<number> {
   });
   await Promise.race([wishes.stop, left]);
   leaving.abort();
-  return await stop(pushd);
+  manager?.stopping();
+  const code = await stop(pushd);
+  await manager?.close();
+  return code;
 }
 
 async function stop(pushd: Pushd): Promise<number> {

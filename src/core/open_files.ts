@@ -1,12 +1,13 @@
 // How many files and sockets this process may have open.
 
+import { fileLimits, type Libc, openLibc, raiseFileLimit } from "./libc.ts";
 import { getLogger } from "./logger.ts";
 
 /** A limit and where it is from, for the log. */
 export interface OpenFileLimit {
   /** Number of open files; Infinity where there is no limit. */
   readonly limit: number;
-  /** How it was found: `getconf OPEN_MAX`, or that it is assumed. */
+  /** How it was found: `raised from 1024`, `getrlimit`, `getconf OPEN_MAX`, or that it is assumed. */
   readonly how: string;
 }
 
@@ -14,11 +15,33 @@ export interface OpenFileLimit {
 const ASSUMED_LIMIT = 1024;
 
 /**
- * Asks `getconf OPEN_MAX`, which inherits the limit of this process. (Reading /proc/self/limits would
- * need every permission there is.) Where that cannot be run, 1024 is assumed, and `how` says so.
- * `command` is for tests.
+ * Raises the limit as far as this process may, where it may load the C library: a compiled program, as
+ * `deno run` has done it before. Otherwise asks `getconf OPEN_MAX`, which inherits the limit. (Reading
+ * /proc/self/limits would need every permission there is.) Where that cannot be run either, 1024 is
+ * assumed, and `how` says so. Both arguments are for tests.
  */
-export async function openFileLimit(command = "getconf"): Promise<OpenFileLimit> {
+export async function openFileLimit(
+  libc: Libc | null = openLibc(),
+  command = "getconf",
+): Promise<OpenFileLimit> {
+  const raised = libc === null ? null : raisedLimit(libc);
+  return raised ?? await askedLimit(command);
+}
+
+function raisedLimit(libc: Libc): OpenFileLimit | null {
+  try {
+    const before = fileLimits(libc);
+    raiseFileLimit(libc);
+    const now = fileLimits(libc);
+    if (before === null || now === null) return null;
+    const how = now.soft > before.soft ? `raised from ${before.soft}` : "getrlimit";
+    return { limit: now.soft, how };
+  } finally {
+    libc.close();
+  }
+}
+
+async function askedLimit(command: string): Promise<OpenFileLimit> {
   try {
     const { success, stdout } = await new Deno.Command(command, {
       args: ["OPEN_MAX"],
