@@ -8,6 +8,7 @@ import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
 import { jsonError } from "./answers.ts";
 import { ConnStream } from "./conn_stream.ts";
+import { type PlainServerOptions, startPlainServer } from "./plain_server.ts";
 
 /** Deadlines and bounds; each has a default. Node's http checks the first two twice a second. */
 export interface HttpLimits {
@@ -48,7 +49,8 @@ const DEFAULT_LIMITS: HttpLimits = {
 
 /** What answers: a Hono app. */
 export interface HttpApp {
-  fetch(request: Request, env: HttpBindings): Response | Promise<Response>;
+  /** `env` is empty where the runtime has no node:http that can be used. */
+  fetch(request: Request, env: Partial<HttpBindings>): Response | Promise<Response>;
 }
 
 /** What {@linkcode startStatsServer} takes. */
@@ -88,6 +90,7 @@ const TELL_MS = 10_000;
 /** Listens and answers with `app`. Throws what `Deno.listen` does. */
 export function startStatsServer(options: StatsServerOptions): StatsServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  if (!takesConnections()) return startPlainServer(plainOptions(options, limits));
   const answer = getRequestListener(
     (request, env) => options.app.fetch(request, env as HttpBindings),
     {
@@ -207,6 +210,17 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     addr: listener.addr,
     close: () => closed ??= close(),
   };
+}
+
+/** Whether node:http serves connections that it has not accepted itself; that of Deno 2.4 does not. */
+function takesConnections(): boolean {
+  return createServer().listenerCount("connection") > 0;
+}
+
+/** For the server of our own: Hono's app wants no bindings there. */
+function plainOptions(options: StatsServerOptions, limits: HttpLimits): PlainServerOptions {
+  const { hostname, port, app } = options;
+  return { hostname, port, limits, app: { fetch: (request) => app.fetch(request, {}) } };
 }
 
 /** The answer to a request that Hono never saw, or that broke on the way to it. */
