@@ -98,11 +98,19 @@ async function bundle(): Promise<void> {
   if (stamped === 0) throw new CompileError(`no place for the commit: ${STAMP} is in no bundle`);
 }
 
-/** The permissions of the task "start", and the C library. */
+/**
+ * The permissions of the task "start", and the C library. A program without a path is left out: it is
+ * looked for in PATH before anything else, and without PATH nothing starts. (That is getconf, which the
+ * C library stands in for.)
+ */
 async function permissions(name: string): Promise<string[]> {
   const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   const start: string = tasks.start.command;
-  const flags = start.split(" ").filter((word) => word.startsWith("--"));
+  const flags = start.split(" ").filter((word) => word.startsWith("--")).map((flag) => {
+    const [, programs] = /^--allow-run=(.*)$/.exec(flag) ?? [];
+    if (programs === undefined) return flag;
+    return `--allow-run=${programs.split(",").filter((path) => path.startsWith("/")).join(",")}`;
+  });
   return [...flags, `--allow-ffi=${C_LIBRARIES[name].join(",")}`];
 }
 

@@ -46,3 +46,12 @@ Deno.test("open files: the C library tells the limit in force and the hard one",
   libc.close();
   assert.ok(limits !== null && limits.soft > 0 && limits.soft <= limits.hard);
 });
+
+
+Deno.test("open files: their number is known to who may do everything", () => {
+  const before = openFileCount();
+  assert.ok(before !== null && before > 2, `${before}`);
+  const files = [1, 2, 3].map(() => Deno.openSync("/dev/null"));
+  assert.equal(openFileCount(), before + 3);
+  for (const file of files) file.close();
+});

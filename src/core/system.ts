@@ -19,7 +19,9 @@ export function systemView(
   },
 ) {
   const { rss, heapTotal, heapUsed, external } = Deno.memoryUsage();
-  const usage = process.resourceUsage();
+  // Deno 2.4 has the processor's time only.
+  const usage = "resourceUsage" in process ? process.resourceUsage() : null;
+  const { user, system } = process.cpuUsage();
   const { startS } = processUsage();
   return {
     memory: {
@@ -27,17 +29,17 @@ export function systemView(
       heap_total_bytes: heapTotal,
       heap_used_bytes: heapUsed,
       external_bytes: external,
-      resident_most_bytes: usage.maxRSS * 1024,
+      resident_most_bytes: usage === null ? null : usage.maxRSS * 1024,
     },
     rusage: {
-      user_s: usage.userCPUTime / 1e6,
-      system_s: usage.systemCPUTime / 1e6,
-      minor_page_faults: usage.minorPageFault,
-      major_page_faults: usage.majorPageFault,
-      voluntary_context_switches: usage.voluntaryContextSwitches,
-      involuntary_context_switches: usage.involuntaryContextSwitches,
-      block_reads: usage.fsRead,
-      block_writes: usage.fsWrite,
+      user_s: user / 1e6,
+      system_s: system / 1e6,
+      minor_page_faults: usage?.minorPageFault ?? null,
+      major_page_faults: usage?.majorPageFault ?? null,
+      voluntary_context_switches: usage?.voluntaryContextSwitches ?? null,
+      involuntary_context_switches: usage?.involuntaryContextSwitches ?? null,
+      block_reads: usage?.fsRead ?? null,
+      block_writes: usage?.fsWrite ?? null,
     },
     event_loop: lagView(eventLoop),
     files: {
@@ -64,7 +66,9 @@ export function traceView(
   },
 ) {
   const counts: Record<string, number> = { ...resources };
-  for (const kind of process.getActiveResourcesInfo()) {
+  // Not in Deno 2.4.
+  const kinds = "getActiveResourcesInfo" in process ? process.getActiveResourcesInfo() : [];
+  for (const kind of kinds) {
     const name = kind.toLowerCase();
     counts[name] = (counts[name] ?? 0) + 1;
   }

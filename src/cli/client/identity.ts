@@ -68,7 +68,7 @@ function oneWord(text: string, where: string): string {
 }
 
 async function firstLineOf(command: string): Promise<string> {
-  const shell = Deno.build.os === "windows" ? ["cmd", "/c"] : ["sh", "-c"];
+  const shell = Deno.build.os === "windows" ? ["cmd", "/c"] : ["/bin/sh", "-c"];
   try {
     const { success, code, stdout } = await new Deno.Command(shell[0], {
       args: [shell[1], command],
