@@ -4,6 +4,7 @@ import type { StatementSync } from "node:sqlite";
 import type { Block, ChannelBlock, MessageRange } from "../engine/ports/history_store.ts";
 import { cutBlock, joinBlocks, JOINED_MAX_BYTES, mergeBlocks, prefixLengthOf } from "./blocks.ts";
 import type { SqliteDatabase } from "./sqlite_database.ts";
+import { prepareRows, type Rows } from "./sqlite_rows.ts";
 
 /** Channels that are remembered, so that a message does not need two searches more. */
 const MAX_REMEMBERED = 50_000;
@@ -23,8 +24,8 @@ export class BlockTable {
   readonly #insert: StatementSync;
   readonly #delete: StatementSync;
   readonly #newestRow: StatementSync;
-  readonly #rowsFrom: StatementSync;
-  readonly #rowsBack: StatementSync;
+  readonly #rowsFrom: Rows;
+  readonly #rowsBack: Rows;
   readonly #lastTs: StatementSync;
   readonly #saveLastTs: StatementSync;
   readonly #prunedTs: StatementSync;
@@ -44,10 +45,12 @@ export class BlockTable {
     this.#newestRow = db.prepare(
       "SELECT last_ts FROM blocks WHERE channel = ? ORDER BY first_ts DESC, node DESC LIMIT 1",
     );
-    this.#rowsFrom = db.prepare(
+    this.#rowsFrom = prepareRows(
+      db,
       `SELECT ${columns} FROM blocks WHERE channel = ? AND first_ts > ? ORDER BY first_ts, node`,
     );
-    this.#rowsBack = db.prepare(
+    this.#rowsBack = prepareRows(
+      db,
       `SELECT ${columns} FROM blocks WHERE channel = ? AND first_ts <= ?
        ORDER BY first_ts DESC, node DESC`,
     );

@@ -115,9 +115,9 @@ export class SqliteDatabase {
 
   #rollBack(): void {
     try {
-      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      this.#db.exec("ROLLBACK");
     } catch {
-      // Where SQLite has rolled back by itself; and the connection is not written with again anyway.
+      // SQLite has rolled back by itself, or not begun; and the connection is not written with again anyway.
     }
   }
 

@@ -5,6 +5,7 @@ import type { PruneRequest, PruneStep } from "../engine/ports/history_store.ts";
 import { cutBlock, nthNewestTs, prefixLengthOf } from "./blocks.ts";
 import type { BlockTable } from "./sqlite_blocks.ts";
 import type { SqliteDatabase } from "./sqlite_database.ts";
+import { prepareRows, type Rows } from "./sqlite_rows.ts";
 import { SLICE_MS, type Sliced } from "./sqlite_reads.ts";
 
 /** Channels that are looked at together. */
@@ -27,7 +28,7 @@ export class Pruning {
   readonly #db: SqliteDatabase;
   readonly #blocks: BlockTable;
   readonly #channels: StatementSync;
-  readonly #sizesBack: StatementSync;
+  readonly #sizesBack: Rows;
   readonly #oldRows: StatementSync;
   readonly #savePrunedTs: StatementSync;
 
@@ -39,7 +40,8 @@ export class Pruning {
          (SELECT first_ts FROM blocks WHERE channel = channels.id ORDER BY first_ts LIMIT 1) AS first_ts
        FROM channels WHERE id >= ? ORDER BY id LIMIT ${LOOK_CHANNELS}`,
     );
-    this.#sizesBack = db.prepare(
+    this.#sizesBack = prepareRows(
+      db,
       `SELECT first_ts, last_ts, count FROM blocks WHERE channel = ? AND first_ts <= ?
        ORDER BY first_ts DESC, node DESC`,
     );

@@ -10,6 +10,7 @@ import type {
 import { cutBlock, NewestPage, prefixLengthOf, takePage } from "./blocks.ts";
 import type { BlockTable } from "./sqlite_blocks.ts";
 import type { SqliteDatabase } from "./sqlite_database.ts";
+import { prepareRows, type Rows } from "./sqlite_rows.ts";
 import type { CountRequest, ScanCursor, ScanPage } from "./sqlite_messages.ts";
 
 /** Work in slices: between them, at each `yield`, writes are done, and nothing is left open in SQLite. */
@@ -32,14 +33,15 @@ export class BlockReads {
   readonly #db: SqliteDatabase;
   readonly #blocks: BlockTable;
   readonly #prunedTs: StatementSync;
-  readonly #sizesFrom: StatementSync;
+  readonly #sizesFrom: Rows;
   readonly #nextChannel: StatementSync;
 
   constructor(db: SqliteDatabase, blocks: BlockTable) {
     this.#db = db;
     this.#blocks = blocks;
     this.#prunedTs = db.prepare("SELECT pruned_ts FROM channels WHERE id = ?");
-    this.#sizesFrom = db.prepare(
+    this.#sizesFrom = prepareRows(
+      db,
       `SELECT first_ts, last_ts, count FROM blocks WHERE channel = ? AND first_ts > ?
        ORDER BY first_ts, node`,
     );

@@ -83,7 +83,11 @@ export function migrate(db: DatabaseSync, migrations: readonly string[] = MIGRAT
     db.exec(`PRAGMA user_version = ${migrations.length}`);
     db.exec("COMMIT");
   } catch (error) {
-    if (db.isTransaction) db.exec("ROLLBACK");
+    try {
+      db.exec("ROLLBACK");
+    } catch {
+      // SQLite has done so by itself.
+    }
     throw error;
   }
 }
