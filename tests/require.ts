@@ -5,11 +5,13 @@ import { delimiter } from "node:path";
 /** The programs tests use, and the Debian package each is in. */
 const PACKAGES = {
   chromium: "chromium",
+  chroot: "coreutils",
   curl: "curl",
   expect: "expect",
   faketime: "faketime",
   gcc: "gcc libc6-dev",
   ip: "iproute2",
+  ldd: "libc-bin",
   "nats-server": "nats-server",
   openssl: "openssl",
   nc: "netcat-openbsd",
@@ -21,6 +23,7 @@ const PACKAGES = {
   ss: "iproute2",
   strace: "strace",
   telnet: "telnet",
+  unshare: "util-linux",
 } as const;
 
 /** A program that {@linkcode requireTool} knows. */
