@@ -35,12 +35,12 @@ const BUILD = "build";
 const STAMP = '"pushd: what was compiled"';
 
 /** Something that keeps this from being compiled; the message says what to do. */
-class CompileError extends Error {
+export class CompileError extends Error {
   override readonly name = "CompileError";
 }
 
 /** The name of this machine's target. Throws a {@link CompileError} where there is none. */
-function ownTarget(): string {
+export function ownTarget(): string {
   const { target } = Deno.build;
   const own = Object.keys(TARGETS).find((name) => TARGETS[name] === target);
   if (own === undefined) throw new CompileError(`there is no target for ${target}`);

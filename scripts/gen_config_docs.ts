@@ -68,10 +68,13 @@ A key that is given twice is a mistake, also where one of the two is in quotes. 
     pushd sample-config
     pushd backup FILE [--conf FILE]
     pushd storage export|import [--conf FILE]
+    pushd dev-cluster [N]
+    pushd sub|pub|his|ping|bench …
+    pushd completions bash|zsh|fish
     pushd --version
     pushd --help
 
-\`-v\` and \`-h\` are short for the last two. The single-dash forms of the original (\`-conf FILE\`, \`-level debug\`, \`-log FILE\`) work too. The log goes to standard output, at level \`info\`, as text, unless these options say otherwise. \`backup\` and \`storage\` work on the history that the configuration names; [operations.md](operations.md) has examples.
+\`-v\` and \`-h\` are short for the last two. The single-dash forms of the original (\`-conf FILE\`, \`-level debug\`, \`-log FILE\`) work too. The log goes to standard output, at level \`info\`, as text, unless these options say otherwise. \`backup\` and \`storage\` work on the history that the configuration names; [operations.md](operations.md) has examples. The clients are described in [tools.md](tools.md).
 
 | exit code | meaning |
 | --------- | ------- |

@@ -53,6 +53,7 @@ async function main(argv: string[]): Promise<number> {
     case "sub":
     case "pub":
     case "his":
+    case "ping":
       return await (await import("./cli/client/run.ts")).runClient(args);
     case "top":
       return await (await import("./cli/top.ts")).runTop(args, Deno.env.toObject());

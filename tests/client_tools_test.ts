@@ -52,6 +52,20 @@ Deno.test("client tools: what one publishes another prints, and the history has 
   assert.equal(later.stdout, `${published[2].ts} without an end\n`);
 });
 
+Deno.test("client tools: ping says whether a server is there, also without who one is", async () => {
+  {
+    await using pushd = await startPushd({ config: { auth: "on", msg_storage: "memory" } });
+    const there = await runPushd(["ping", ...at(pushd)]);
+    assert.equal(there.code, 0, there.stderr);
+    assert.match(there.stdout, /^\S+ at 127\.0\.0\.1:\d+ answers within [\d.]+ ms\n$/);
+    const json = await runPushd(["ping", "--json", ...at(pushd)]);
+    assert.equal(JSON.parse(json.stdout).server, `127.0.0.1:${pushd.port}`);
+  }
+  const away = await runPushd(["ping", "--server", "127.0.0.1:1"]);
+  assert.equal(away.code, 1);
+  assert.match(away.stderr, /^pushd: cannot connect to 127\.0\.0\.1:1: .*\n$/);
+});
+
 Deno.test("client tools: sub --from begins with what was kept, and history has many pages", async () => {
   await using pushd = await startPushd({ config: { msg_storage: "memory" } });
   const input = Array.from({ length: 2500 }, (_, i) => `m${i}\n`).join("");

@@ -2,7 +2,14 @@
 
 import { Command, Option } from "commander";
 import { nearest } from "../config/nearest.ts";
-import { type ClientCall, parseBench, parseHis, parsePub, parseSub } from "./client_args.ts";
+import {
+  type ClientCall,
+  parseBench,
+  parseHis,
+  parsePing,
+  parsePub,
+  parseSub,
+} from "./client_args.ts";
 import { helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
 import { parseTop, type TopCall } from "./top/args.ts";
 
@@ -43,6 +50,7 @@ const HERE: Record<string, string> = {
   sub: "follow channels, over any number of connections, each message once",
   pub: "publish a message, or each line of standard input",
   his: "print the history of a channel",
+  ping: "ask a server whether it is there",
   bench: "put a load on a server, and see what goes through",
   "dev-cluster": "several nodes on this machine, linked, for trying out",
   top: "a live screen of a running server: rates, nodes, channels, slow consumers",
@@ -92,6 +100,8 @@ export function parseArgs(argv: readonly string[]): Parsed {
       return parsePub(rest);
     case "his":
       return parseHis(rest);
+    case "ping":
+      return parsePing(rest);
     case "bench":
       return parseBench(rest);
     case "top":

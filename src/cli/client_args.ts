@@ -1,4 +1,4 @@
-// The calls of the client commands: sub, pub, his, bench.
+// The calls of the client commands: sub, pub, his, ping, bench.
 
 import { Command, Option } from "commander";
 import { WireError } from "../proto/errors.ts";
@@ -26,6 +26,7 @@ export type ClientCall =
   | ClientArgs & { command: "sub"; channels: string[]; from?: string }
   | ClientArgs & { command: "pub"; channel: string; message?: string }
   | ClientArgs & { command: "his"; channel: string; from: string; limit?: number }
+  | ClientArgs & { command: "ping" }
   | ClientArgs & LoadShape & { command: "bench"; rate: number; seconds: number };
 
 interface SharedOptions {
@@ -104,6 +105,19 @@ export function parseHis(args: string[]): ClientCall | NotRun {
     }
     const call = { command: "his" as const, ...shared, channel, from };
     return limit === undefined ? call : { ...call, limit: Number(limit) };
+  });
+}
+
+export function parsePing(args: string[]): ClientCall | NotRun {
+  const command = client("ping")
+    .description(
+      "Asks the server whether it is there, within a few seconds; 0 when it has answered, else 1: for " +
+        "scripts, and for what looks after a container.",
+    )
+    .addHelpText("after", "\nExample:\n  pushd ping --server localhost:2222\n");
+  return run(command, args, () => {
+    const shared = sharedOf(command);
+    return "message" in shared ? shared : { command: "ping", ...shared };
   });
 }
 

@@ -7,6 +7,7 @@ import { printError, printOut, printProgress } from "../output.ts";
 import { bench, benchText } from "./bench.ts";
 import { ClientError, OutputClosed } from "./client_error.ts";
 import { printHistory } from "./his.ts";
+import { ping } from "./ping.ts";
 import { publish } from "./pub.ts";
 import type { ClientOptions } from "./servers.ts";
 import { follow } from "./sub.ts";
@@ -51,6 +52,9 @@ async function run(call: ClientCall): Promise<number> {
     }
     case "his":
       await printHistory(options);
+      return DONE;
+    case "ping":
+      printOut(await ping(options));
       return DONE;
   }
 }
