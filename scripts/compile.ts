@@ -63,10 +63,13 @@ async function git(...args: string[]): Promise<string | null> {
   }
 }
 
-/** The commit, "-dirty" behind it where files have been changed; "unknown" outside of a repository. */
+/**
+ * The commit, "-dirty" behind it where files have been changed; outside of a repository PUSHD_COMMIT, or
+ * "unknown".
+ */
 async function commit(): Promise<string> {
   const hash = await git("rev-parse", "--short=12", "HEAD");
-  if (hash === null) return "unknown";
+  if (hash === null) return Deno.env.get("PUSHD_COMMIT") || "unknown";
   return await git("status", "--porcelain", "--untracked-files=no") === "" ? hash : `${hash}-dirty`;
 }
 
