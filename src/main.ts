@@ -57,6 +57,9 @@ async function main(argv: string[]): Promise<number> {
       return await (await import("./cli/client/run.ts")).runClient(args);
     case "top":
       return await (await import("./cli/top.ts")).runTop(args, Deno.env.toObject());
+    case "completions":
+      printOut(args.script.trimEnd());
+      return DONE;
     case "version":
       printOut(versionText(VERSION, BUILD));
       return DONE;

@@ -1,6 +1,6 @@
 // The command line: what was called, with which options, or what is wrong with the call.
 
-import { Command, Option } from "commander";
+import { Argument, Command, Option } from "commander";
 import { nearest } from "../config/nearest.ts";
 import {
   type ClientCall,
@@ -10,7 +10,8 @@ import {
   parsePub,
   parseSub,
 } from "./client_args.ts";
-import { helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
+import { commandOf, helpOf, type NotRun, quiet, run, usageError } from "./command.ts";
+import { completionScript, type Shell, SHELLS } from "./completions.ts";
 import { parseTop, type TopCall } from "./top/args.ts";
 
 /** From what level on the log is written. */
@@ -34,6 +35,7 @@ export type Parsed =
   | ServeArgs
   | { command: "check_config"; file?: string }
   | { command: "sample_config" }
+  | { command: "completions"; script: string }
   | { command: "backup"; to: string; conf?: string }
   | { command: "export" | "import"; conf?: string }
   | { command: "dev_cluster"; count: number; level: Level }
@@ -54,6 +56,7 @@ const HERE: Record<string, string> = {
   bench: "put a load on a server, and see what goes through",
   "dev-cluster": "several nodes on this machine, linked, for trying out",
   top: "a live screen of a running server: rates, nodes, channels, slow consumers",
+  completions: "print what bash, zsh or fish needs to complete commands and options",
   version: "print the versions of pushd and Deno, and the platform",
   help: "print this",
 };
@@ -75,42 +78,32 @@ const OPTIONS = new Map([
   ["help", false],
 ]);
 
+const PARSERS: Record<string, (args: string[]) => Parsed> = {
+  serve: parseServe,
+  "check-config": parseCheckConfig,
+  "sample-config": parseSampleConfig,
+  backup: parseBackup,
+  storage: parseStorage,
+  "dev-cluster": parseDevCluster,
+  sub: parseSub,
+  pub: parsePub,
+  his: parseHis,
+  ping: parsePing,
+  bench: parseBench,
+  top: parseTop,
+  completions: parseCompletions,
+};
+
 /** Reads the arguments, without the program's name. Never throws for what a caller can do wrong. */
 export function parseArgs(argv: readonly string[]): Parsed {
   const args = withLongOptions(argv);
   const at = commandAt(args);
   const name = at === -1 ? "serve" : args[at];
   const rest = at === -1 ? args : args.toSpliced(at, 1);
-  switch (name) {
-    case "serve":
-      return parseServe(rest);
-    case "check-config":
-      return parseCheckConfig(rest);
-    case "sample-config":
-      return parseSampleConfig(rest);
-    case "backup":
-      return parseBackup(rest);
-    case "storage":
-      return parseStorage(rest);
-    case "dev-cluster":
-      return parseDevCluster(rest);
-    case "sub":
-      return parseSub(rest);
-    case "pub":
-      return parsePub(rest);
-    case "his":
-      return parseHis(rest);
-    case "ping":
-      return parsePing(rest);
-    case "bench":
-      return parseBench(rest);
-    case "top":
-      return parseTop(rest);
-    case "version":
-      return { command: "version" };
-    case "help":
-      return { command: "help", text: helpOf(serveCommand()) };
-  }
+  if (name === "version") return { command: "version" };
+  if (name === "help") return { command: "help", text: helpOf(serveCommand()) };
+  const parse = Object.hasOwn(PARSERS, name) ? PARSERS[name] : undefined;
+  if (parse !== undefined) return parse(rest);
   const known = nearest(name, Object.keys(HERE));
   return {
     command: "usage_error",
@@ -182,7 +175,7 @@ function parseStorage(args: string[]): Parsed {
       "Writes the history of the configuration to standard output, a JSON object a line (app, " +
         "channel, ts, node, from, msg), or puts such lines from standard input into it.",
     )
-    .argument("<direction>", "export or import")
+    .addArgument(new Argument("<direction>", "which way").choices(["export", "import"]))
     .option("--conf <file>", "the configuration; without it etc/pushd.cf where that is there")
     .addHelpText(
       "after",
@@ -191,11 +184,8 @@ function parseStorage(args: string[]): Parsed {
     );
   return run(command, args, () => {
     const { conf } = command.opts<{ conf?: string }>();
-    const [direction] = command.args;
+    const [direction] = command.processedArgs as ["export" | "import"];
     if (conf === "") return usageError("--conf needs the name of a file");
-    if (direction !== "export" && direction !== "import") {
-      return usageError(`storage ${JSON.stringify(direction)}: write export or import`);
-    }
     return conf === undefined ? { command: direction } : { command: direction, conf };
   });
 }
@@ -222,6 +212,23 @@ function parseDevCluster(args: string[]): Parsed {
       );
     }
     return { command: "dev_cluster", count, level };
+  });
+}
+
+function parseCompletions(args: string[]): Parsed {
+  const command = quiet(new Command("pushd completions"))
+    .usage("bash|zsh|fish")
+    .description("Prints the completions of commands and options for a shell.")
+    .addArgument(new Argument("<shell>", "which").choices(SHELLS))
+    .addHelpText("after", "\nExample, for this shell only:\n  source <(pushd completions bash)\n");
+  return run(command, args, () => {
+    const [shell] = command.processedArgs as [Shell];
+    const commands = Object.entries(HERE).map(([name, what]) => ({
+      name,
+      what,
+      command: Object.hasOwn(PARSERS, name) ? commandOf(PARSERS[name]) : null,
+    }));
+    return { command: "completions", script: completionScript(shell, commands) };
   });
 }
 

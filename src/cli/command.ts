@@ -17,12 +17,31 @@ export function quiet(command: Command): Command {
     .allowExcessArguments(false);
 }
 
+/** Thrown by {@linkcode run} instead of parsing: what the command is. */
+class Described {
+  constructor(readonly command: Command) {}
+}
+
+const DESCRIBE: string[] = [];
+
+/** The command that `parse` parses by, with its options and arguments. */
+export function commandOf(parse: (args: string[]) => unknown): Command {
+  try {
+    parse(DESCRIBE);
+  } catch (error) {
+    if (error instanceof Described) return error.command;
+    throw error;
+  }
+  throw new Error("a parser that does not call run()");
+}
+
 /** Parses `args` by `command`; what is called for is made by `result`, once they are right. */
 export function run<T>(
   command: Command,
   args: string[],
   result: () => T,
 ): T | NotRun {
+  if (args === DESCRIBE) throw new Described(command);
   try {
     command.parse(args, { from: "user" });
   } catch (error) {

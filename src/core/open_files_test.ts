@@ -47,7 +47,6 @@ Deno.test("open files: the C library tells the limit in force and the hard one",
   assert.ok(limits !== null && limits.soft > 0 && limits.soft <= limits.hard);
 });
 
-
 Deno.test("open files: their number is known to who may do everything", () => {
   const before = openFileCount();
   assert.ok(before !== null && before > 2, `${before}`);
