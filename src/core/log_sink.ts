@@ -1,5 +1,8 @@
 // Where log lines go: a bounded queue in front of a file or standard output that may fail or stand still.
 
+// Its timers can be left behind by the process in Deno 2.4, too, where the global ones are numbers.
+import { clearTimeout, setTimeout } from "node:timers";
+
 /** An output for whole chunks of bytes. `write` may be partial, and rejects with what the system says. */
 export interface LogOutput {
   write(bytes: Uint8Array): Promise<number>;
