@@ -8,7 +8,6 @@ import { ownTarget } from "./compile.ts";
 const FILES = [
   "tests/binary_test.ts",
   "tests/client_tools_test.ts",
-  "tests/history_file_test.ts",
   "tests/protocol_test.ts",
   "tests/stats_test.ts",
   "tests/walkthrough_test.ts",
@@ -25,6 +24,6 @@ if (!await Deno.stat(binary).then(({ isFile }) => isFile, () => false)) {
 const { code } = await new Deno.Command(Deno.execPath(), {
   args: ["test", "-A", "--parallel", ...FILES],
   cwd: root,
-  env: { PUSHD_BIN: binary, DENO_JOBS: JOBS },
+  env: { PUSHD_TEST_KILLS: "1", PUSHD_BIN: binary, DENO_JOBS: JOBS },
 }).spawn().status;
 Deno.exit(code);
