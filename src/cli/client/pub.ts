@@ -2,7 +2,7 @@
 
 import { ClientError, ConnectionLost } from "./client_error.ts";
 import type { Conversation } from "./conversation.ts";
-import { LineReader } from "./line_reader.ts";
+import { ByteLines } from "./line_reader.ts";
 import { Printer } from "./printer.ts";
 import { type ClientOptions, Servers } from "./servers.ts";
 
@@ -74,10 +74,15 @@ class Run {
 
   async #publishLines(): Promise<void> {
     const buffer = new Uint8Array(READ_BYTES);
-    const lines = new LineReader();
+    const lines = new ByteLines();
     let number = 0;
-    const publishAll = async (texts: string[]) => {
-      for (const text of texts) await this.#publish(text, `line ${++number}: `);
+    const publishAll = async (lines: Uint8Array[]) => {
+      for (const line of lines) {
+        const where = `line ${++number}: `;
+        const text = textOf(line);
+        if (text === null) this.#refuse(`${where}it is not valid UTF-8`);
+        else await this.#publish(text, where);
+      }
     };
     for (;;) {
       const count = await Promise.race([Deno.stdin.read(buffer), this.#conversation.ended]);
@@ -86,7 +91,7 @@ class Run {
       await this.#printer.flush();
     }
     const rest = lines.rest();
-    if (rest !== "") await publishAll([rest]);
+    if (rest.length > 0) await publishAll([rest]);
   }
 
   /** Sends one message, when there is room; `where` begins what is said when it is refused. */
@@ -137,6 +142,16 @@ class Run {
 
   #refuse(text: string): void {
     if (++this.#refused <= MAX_TOLD) this.#options.tell(text);
+  }
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function textOf(bytes: Uint8Array): string | null {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    return null;
   }
 }
 
