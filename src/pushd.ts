@@ -8,9 +8,8 @@ import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
-import { pause } from "./core/pause.ts";
 import { somaxconn } from "./core/somaxconn.ts";
-import { spawn, type Task } from "./core/spawn.ts";
+import { spawn } from "./core/spawn.ts";
 import { setIoPoll, Turn } from "./core/turn.ts";
 import { VERSION } from "./core/version.ts";
 import { Doors, listenError, trustedProxies } from "./doors.ts";
@@ -33,6 +32,7 @@ import { createStatsApp } from "./stats/app.ts";
 import { LiveFeed } from "./stats/live_feed.ts";
 import { metricsText } from "./stats/metrics.ts";
 import { type MetricsFile, MetricsLog } from "./stats/metrics_log.ts";
+import { loadPage } from "./stats/page_files.ts";
 import { createProfilingApp, PROFILING_LIMITS } from "./stats/profiling.ts";
 import { startStatsServer, type StatsServer, type StatsServerOptions } from "./stats/server.ts";
 import { type RunningParts, StatsSource } from "./stats_source.ts";
@@ -44,11 +44,6 @@ const MIN_STORE_STOP_MS = 2000;
 const LEAVE_CLUSTER_MS = 2000;
 /** What connections that a lame duck could not close get on top, ms at most. */
 const LAST_CALL_MS = 2000;
-/**
- * When the first /metrics is made, for nobody, ms after the start. It loads prom-client and keeps
- * everybody waiting for some 60 ms: neither the first clients, nor those who are there at a scrape.
- */
-const FIRST_METRICS_MS = 1000;
 /** A certificate that ends sooner is warned of, days. */
 const CERTIFICATE_WARNING_DAYS = 14;
 const DAY_MS = 86_400_000;
@@ -72,7 +67,6 @@ export class Pushd implements RunningParts {
   readonly startedMs: number = performance.now();
   readonly eventLoop: EventLoopMonitor;
   #stats: StatsServer | null = null;
-  #loading: Task | null = null;
   #metricsLog: MetricsLog | null = null;
   #live: LiveFeed | null = null;
   #profiling: StatsServer | null = null;
@@ -158,6 +152,7 @@ export class Pushd implements RunningParts {
     retention?.start();
     doors.serve(server);
     pushd.#announceReady();
+    if (pushd.#stats !== null) spawn("stats.load", () => pushd.#loadStats());
     return pushd;
   }
 
@@ -174,11 +169,6 @@ export class Pushd implements RunningParts {
       this.#stats = openHttp("stats_listen_addr", stats, { app: createStatsApp(source, live) });
       live.start();
       this.#live = live;
-      this.#loading = spawn("stats.load", async (signal) => {
-        if (await pause(FIRST_METRICS_MS, signal)) {
-          await metricsText(source.metrics(), "prometheus");
-        }
-      });
     }
     if (prof !== null) {
       const app = createProfilingApp(new StatsSource(this, prof.hostname));
@@ -186,8 +176,22 @@ export class Pushd implements RunningParts {
     }
   }
 
+  /**
+   * Loads now what the stats door needs later: that takes 60 ms in which nobody is served, and Deno 2.9.6
+   * panics where it loads a module and there is no file left to open.
+   */
+  async #loadStats(): Promise<void> {
+    const metrics = new StatsSource(this, "").metrics();
+    try {
+      await Promise.all([metricsText(metrics, "prometheus"), loadPage()]);
+    } catch (error) {
+      log.warn("what the stats door needs cannot be loaded; it is tried again when asked for", {
+        error,
+      });
+    }
+  }
+
   async #closeStats(): Promise<void> {
-    this.#loading?.stop();
     await this.#live?.stop();
     await Promise.all([this.#stats?.close(), this.#profiling?.close()]);
   }

@@ -15,7 +15,7 @@ const CSS = "text/css; charset=utf-8";
 const JAVASCRIPT = "text/javascript; charset=utf-8";
 const SVG = "image/svg+xml";
 
-/** Each is loaded when somebody asks for the first time. */
+/** Each is loaded once, when somebody asks for it or by {@link loadPage}. */
 const LOADERS: ReadonlyMap<string, { type: string; load: () => Promise<string> }> = new Map([
   ["page.html", {
     type: HTML,
@@ -79,6 +79,11 @@ export async function pageFile(name: string): Promise<PageFile | null> {
   const file = { type: loader.type, text, etag };
   loaded.set(name, file);
   return file;
+}
+
+/** Loads all of them, before anybody asks. */
+export async function loadPage(): Promise<void> {
+  await Promise.all(pageFileNames().map(pageFile));
 }
 
 /** The names there are. */
