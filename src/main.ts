@@ -8,7 +8,7 @@ import { configureLogging, flushLogs, getLogger, reopen } from "./core/logger.ts
 import { messageOf } from "./core/message_of.ts";
 import { openFileLimit } from "./core/open_files.ts";
 import { ServiceManager } from "./core/service_manager.ts";
-import { untilStopSignal } from "./core/signals.ts";
+import { closeDebuggerAtSignal, untilStopSignal } from "./core/signals.ts";
 import { setCrashHook, spawn } from "./core/spawn.ts";
 import { BUILD, VERSION } from "./core/version.ts";
 import { Pushd } from "./pushd.ts";
@@ -26,6 +26,7 @@ const FLUSH_MS = 500;
 const log = getLogger("main");
 
 async function main(argv: string[]): Promise<number> {
+  closeDebuggerAtSignal();
   const args = parseArgs(argv);
   switch (args.command) {
     case "serve":

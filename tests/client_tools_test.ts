@@ -91,6 +91,45 @@ Deno.test("client tools: a closed output ends them quietly", async () => {
   assert.equal(new TextDecoder().decode(stderr), "0\n");
 });
 
+Deno.test("client tools: what is no UTF-8 is refused, and every other byte arrives", async () => {
+  await using pushd = await startPushd({ config: { msg_storage: "memory" } });
+  const lines = [[0x61, 0xc3, 0x28], [0xef, 0xbb, 0xbf, 0x62], [0x63, 0, 0x64]];
+  const stdin = new Uint8Array(lines.flatMap((line) => [...line, 0x0a]));
+  const { code, stderr } = await runPushd(["pub", "c", ...at(pushd)], { stdin });
+  assert.deepEqual([code, stderr], [1, "pushd: line 1: it is not valid UTF-8\n"]);
+  const his = await runPushd(["his", "c", ...at(pushd)]);
+  assert.equal(his.stdout.replace(/^\d{16} /gm, ""), "\ufeffb\nc\0d\n");
+  const argument = await runPushd(["pub", "c", "\ufffd", ...at(pushd)]);
+  assert.equal(argument.code, 2);
+});
+
+Deno.test("client tools: an output that cannot be written is no lost connection", async () => {
+  await using pushd = await startPushd({ config: { msg_storage: "memory" } });
+  assert.equal((await runPushd(["pub", "c", "x", ...at(pushd)])).code, 0);
+  for (const call of [["his", "c"], ["sub", "c", "--from", "0"]]) {
+    const { code, stderr } = await new Deno.Command("bash", {
+      args: ["-c", '"$@" > /dev/full', "bash", ...pushdCommand(), ...call, ...at(pushd)],
+    }).output();
+    const said = new TextDecoder().decode(stderr);
+    assert.match(said, /^pushd: standard output: No space left on device/);
+    assert.deepEqual([code, said.split("\n").length], [1, 2]);
+  }
+});
+
+Deno.test("client tools: Ctrl-C is not kept waiting by a server that says nothing", async () => {
+  const mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const server = ["--server", `127.0.0.1:${mute.addr.port}`];
+  for (const [command, expected] of [["sub", 0], ["bench", 1]] as const) {
+    const call = command === "sub" ? ["sub", "c"] : ["bench"];
+    await using tool = new ToolProcess([...call, ...server]);
+    using _conn = await mute.accept();
+    const startMs = performance.now();
+    assert.equal(await tool.end(), expected);
+    assert.ok(performance.now() - startMs < 8000, "as long as a greeting takes");
+  }
+  mute.close();
+});
+
 Deno.test("client tools: who they are", async () => {
   const apps = [{ id: "shop", secret: "s3cret" }];
   await using pushd = await startPushd({

@@ -87,7 +87,7 @@ function commandOf(
  */
 export async function runPushd(
   args: readonly string[],
-  options: Omit<PushdOptions, "config" | "args"> & { stdin?: string } = {},
+  options: Omit<PushdOptions, "config" | "args"> & { stdin?: BlobPart } = {},
 ): Promise<Run> {
   const folder = await Deno.makeTempDir({ prefix: "pushd-run-" });
   try {

@@ -80,7 +80,7 @@ export function parsePub(args: string[]): ClientCall | NotRun {
     const shared = sharedOf(command);
     if ("message" in shared) return shared;
     const [channel, message] = command.args;
-    const fault = namesFault([channel]);
+    const fault = namesFault([channel]) ?? (message === undefined ? null : lossFault(message));
     if (fault !== null) return usageError(fault);
     return { command: "pub", ...shared, channel, ...(message === undefined ? {} : { message }) };
   });
@@ -239,6 +239,8 @@ function namesFault(channels: readonly string[]): string | null {
 }
 
 function nameFault(name: string, what: string): string | null {
+  const loss = lossFault(name);
+  if (loss !== null) return loss;
   try {
     nameBytes(name, what);
     return null;
@@ -246,6 +248,14 @@ function nameFault(name: string, what: string): string | null {
     if (!(error instanceof WireError)) throw error;
     return `${JSON.stringify(shorten(name))}: ${error.message}`;
   }
+}
+
+/** The runtime puts U+FFFD in the place of what is no UTF-8 in an argument, and nobody knows what that was. */
+function lossFault(text: string): string | null {
+  return text.includes("\ufffd")
+    ? `${JSON.stringify(shorten(text))}: an argument that is no UTF-8, or holds U+FFFD; ` +
+      "give a message like that on standard input"
+    : null;
 }
 
 function timestampFault(text: string | undefined): string | null {

@@ -221,22 +221,24 @@ class Visit {
   }
 }
 
-const REQUEST_LINE = /^([A-Z]{1,20}) (\S+) HTTP\/1\.[01]\r\n/;
+const REQUEST_LINE = /^([A-Z]{1,20}) (\S+) HTTP\/1\.([01])\r\n/;
 /** RFC 9110, 5.6.2 and 5.5: a token, and a value without control characters. */
 // deno-lint-ignore no-control-regex
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*$/;
 
 /** The request that `head` makes, without its body. Throws a {@link Refusal}. */
 function requestOf(head: string): Request {
-  const [, method, target] = REQUEST_LINE.exec(`${head}\r\n`) ??
+  const [, method, target, minor] = REQUEST_LINE.exec(`${head}\r\n`) ??
     refuse("this is not an HTTP request");
   const headers = new Headers();
   for (const line of head.split("\r\n").slice(1)) {
     const [, name, value] = FIELD.exec(line) ?? refuse("a header that cannot be understood");
     headers.append(name, value);
   }
-  const host = headers.get("Host");
+  // HTTP/1.0 need not name one, and load balancers that were told nothing else do not.
+  const host = headers.get("Host") ?? (minor === "0" ? "127.0.0.1" : null);
   if (host === null || !/^[^\s,/@?#\\]+$/.test(host)) return refuse("one Host, please");
+  headers.set("Host", host);
   const length = headers.get("Content-Length");
   if (length !== null && (!/^\d+$/.test(length) || headers.has("Transfer-Encoding"))) {
     return refuse("the length of the body is not clear");

@@ -69,6 +69,7 @@ Deno.test("plain stats server: answers, refuses, and is well after all that", as
         ["GET /s/ping HTTP/1.1\r\nHost: a b\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.0\r\nHost: localhost\r\n\r\n", 200],
+        ["GET /s/ping HTTP/1.0\r\n\r\n", 200],
         ["GET /s/ping HTTP/1.1\r\nHost : localhost\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\nHost: localhost\r\n folded: 1\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n", 400],

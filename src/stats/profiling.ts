@@ -82,6 +82,12 @@ export function createProfilingApp(
   };
 
   guard(app, deps);
+  app.use(async (c, next) => {
+    if (isOfAnotherSite(c)) {
+      return jsonError(403, "not-permitted", "a page of another site may not ask for this");
+    }
+    await next();
+  });
   answerGet(app, "/", (c) => c.text(INDEX));
   answerGet(app, "/profile", (c) => {
     const seconds = countOf(c, "seconds", DEFAULT_SECONDS, MAX_SECONDS);
@@ -166,4 +172,10 @@ function bodyOf(
     },
     cancel: end,
   }, { highWaterMark: 0 });
+}
+
+/** Whether a page elsewhere asks: an image's source is enough to stop the server for a heap nobody gets. */
+function isOfAnotherSite(c: Context): boolean {
+  const site = c.req.header("sec-fetch-site") ?? "none";
+  return c.req.header("origin") !== undefined || (site !== "none" && site !== "same-origin");
 }

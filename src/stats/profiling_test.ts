@@ -37,6 +37,24 @@ Deno.test("profiling: without the permission a profile is 501, and the heap is s
   }
 });
 
+Deno.test("profiling: a page of another site cannot stop the server for a heap", async () => {
+  const heap = () => assert.fail("a heap was taken");
+  const app = createProfilingApp(DEPS, { heap });
+  const foreign: Record<string, string>[] = [
+    { Origin: "http://evil.example" },
+    { "Sec-Fetch-Site": "cross-site" },
+    { "Sec-Fetch-Site": "same-site" },
+  ];
+  for (const headers of foreign) {
+    const response = await app.request("/heap", { headers: { Host: "localhost", ...headers } });
+    assert.equal(response.status, 403);
+    assert.equal((await response.json()).error.code, "not-permitted");
+  }
+  // Who typed the address.
+  const headers = { Host: "localhost", "Sec-Fetch-Site": "none" };
+  assert.equal((await app.request("/", { headers })).status, 200);
+});
+
 Deno.test("profiling: who stops reading is closed, and the next one has his turn", async () => {
   const closed = Promise.withResolvers<void>();
   const heap = () =>

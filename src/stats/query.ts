@@ -8,9 +8,16 @@ export class QueryFault extends Error {
   override readonly name = "QueryFault";
 }
 
+/** The parameter's text; undefined where it is not there. Throws a {@link QueryFault} where it is there twice. */
+function single(c: Context, name: string): string | undefined {
+  const texts = c.req.queries(name) ?? [];
+  if (texts.length > 1) throw new QueryFault(`${name}: given ${texts.length} times; give it once`);
+  return texts[0];
+}
+
 /** A whole number from 1 to `most`. Throws a {@link QueryFault}. */
 export function countOf(c: Context, name: string, unset: number, most: number): number {
-  const text = c.req.query(name);
+  const text = single(c, name);
   if (text === undefined) return unset;
   if (/^[1-9]\d{0,8}$/.test(text) && Number(text) <= most) return Number(text);
   throw new QueryFault(`${name}: write a whole number from 1 to ${most}`);
@@ -23,7 +30,7 @@ export function wordOf<T extends string>(
   unset: T,
   words: readonly T[],
 ): T {
-  const text = c.req.query(name);
+  const text = single(c, name);
   if (text === undefined) return unset;
   const word = words.find((known) => known === text);
   if (word !== undefined) return word;
@@ -32,7 +39,7 @@ export function wordOf<T extends string>(
 
 /** A text of at most `most` characters. Throws a {@link QueryFault}. */
 export function textOf(c: Context, name: string, most: number): string {
-  const text = c.req.query(name) ?? "";
+  const text = single(c, name) ?? "";
   if (text.length <= most) return text;
   throw new QueryFault(`${name}: write at most ${most} characters`);
 }

@@ -70,6 +70,9 @@ export interface StatsServer {
   close(): Promise<void>;
 }
 
+/** Stands for the host that HTTP/1.0 need not name. */
+const NO_HOST = "127.0.0.1";
+
 const log = getLogger("stats");
 
 const streams = new WeakSet<object>();
@@ -132,6 +135,11 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     // What came in the same read as one too many.
     if (deadlines === undefined) return;
     if (deadlines.size >= limits.maxPipelined) return drop(socket);
+    if (request.httpVersion === "1.0" && request.headers.host === undefined) {
+      // As load balancers ask who were told nothing else; a browser would name one.
+      request.headers.host = NO_HOST;
+      request.rawHeaders.push("Host", NO_HOST);
+    }
     let deadline: ReturnType<typeof setTimeout>;
     const setDeadline = () => {
       const { bytesWritten } = socket;

@@ -60,7 +60,7 @@ const PATIENCE_MS = 5000;
 export async function bench(options: BenchOptions, signal: AbortSignal): Promise<BenchResult> {
   const load = new Load(options);
   try {
-    await load.open();
+    await Promise.race([load.open(), untilAborted(signal)]);
     const seconds = await load.run(signal);
     await load.drain();
     return load.result(seconds);
@@ -314,6 +314,13 @@ function subscribersOf(channel: number, subs: number, channels: number): number 
 
 function nowMicros(): number {
   return Math.round(performance.now() * 1000);
+}
+
+/** Rejects when it is aborted. */
+function untilAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(new ClientError("stopped before it began")));
+  });
 }
 
 /** Does `work` for 0 … `count` − 1, some of them at one time. */

@@ -1,7 +1,9 @@
 // What client commands print: whole lines on standard output, remarks on standard error.
 
+import { messageOf } from "../../core/message_of.ts";
 import { encodeUtf8 } from "../../proto/bytes.ts";
-import { OutputClosed } from "./client_error.ts";
+import { harmless } from "../output.ts";
+import { ClientError, OutputClosed } from "./client_error.ts";
 
 /** A message as a client sees it: an object of `his`, or of EVENT without `op`. */
 export interface Message {
@@ -23,7 +25,7 @@ export class Printer {
     this.#lines.push(this.#isTerminal ? harmless(line) : line);
   }
 
-  /** Writes what was added. Rejects with {@link OutputClosed} when nobody reads it. */
+  /** Writes what was added. Rejects with {@link OutputClosed} when nobody reads it, and with a ClientError else. */
   async flush(): Promise<void> {
     if (this.#lines.length === 0) return;
     const bytes = encodeUtf8(this.#lines.join("\n") + "\n");
@@ -34,17 +36,10 @@ export class Printer {
       if (error instanceof Deno.errors.BrokenPipe) {
         throw new OutputClosed("nobody reads the output");
       }
-      throw error;
+      // Not to be taken for something that another connection would mend.
+      throw new ClientError(`standard output: ${messageOf(error)}`);
     }
   }
-}
-
-/** Control characters made visible, so that a message cannot work the terminal. Tabs may stay. */
-function harmless(line: string): string {
-  // deno-lint-ignore no-control-regex
-  return line.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g, (control) => {
-    return `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`;
-  });
 }
 
 /** The line of a JSON message, keys in the order of `his`. */

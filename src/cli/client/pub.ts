@@ -1,5 +1,6 @@
 // pushd pub: publishes one message, or a line of standard input each, and waits for every reply.
 
+import { messageOf } from "../../core/message_of.ts";
 import { ClientError, ConnectionLost } from "./client_error.ts";
 import type { Conversation } from "./conversation.ts";
 import { ByteLines } from "./line_reader.ts";
@@ -85,7 +86,7 @@ class Run {
       }
     };
     for (;;) {
-      const count = await Promise.race([Deno.stdin.read(buffer), this.#conversation.ended]);
+      const count = await Promise.race([readInput(buffer), this.#conversation.ended]);
       if (count === null) break;
       await publishAll(lines.push(buffer.subarray(0, count)));
       await this.#printer.flush();
@@ -142,6 +143,14 @@ class Run {
 
   #refuse(text: string): void {
     if (++this.#refused <= MAX_TOLD) this.#options.tell(text);
+  }
+}
+
+async function readInput(buffer: Uint8Array): Promise<number | null> {
+  try {
+    return await Deno.stdin.read(buffer);
+  } catch (error) {
+    throw new ClientError(`standard input: ${messageOf(error)}`);
   }
 }
 

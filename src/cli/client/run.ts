@@ -1,6 +1,7 @@
 // Runs a client command, and says how it ended.
 
 import { messageOf } from "../../core/message_of.ts";
+import { pause } from "../../core/pause.ts";
 import { untilStopSignal } from "../../core/signals.ts";
 import type { ClientArgs, ClientCall } from "../client_args.ts";
 import { printError, printOut, printProgress } from "../output.ts";
@@ -14,6 +15,8 @@ import { follow } from "./sub.ts";
 
 const DONE = 0;
 const FAILED = 1;
+/** What is printed already gets so long to be written after Ctrl-C, ms. */
+const GRACE_MS = 500;
 
 /** Runs it; resolves to the exit code: 0 done, also at Ctrl-C of one that follows, 1 failed. */
 export async function runClient(call: ClientCall): Promise<number> {
@@ -35,17 +38,16 @@ async function run(call: ClientCall): Promise<number> {
   };
   switch (options.command) {
     case "sub": {
-      const stop = new AbortController();
-      untilStopSignal(() => Deno.exit(DONE)).then(() => stop.abort());
-      await follow(options, stop.signal);
+      const { signal, stopped } = stopSignal(DONE);
+      // What is under way, such as a greeting that nobody answers, is not waited for.
+      await Promise.race([follow(options, signal), stopped]);
       return DONE;
     }
     case "pub":
       return await publish(options) ? DONE : FAILED;
     case "bench": {
-      const stop = new AbortController();
-      untilStopSignal(() => Deno.exit(FAILED)).then(() => stop.abort());
-      const result = await bench(options, stop.signal);
+      const { signal } = stopSignal(FAILED);
+      const result = await bench(options, signal);
       printOut(options.json ? JSON.stringify(result) : benchText(result));
       const { lost, out_of_order, refused } = result;
       return lost + out_of_order + refused === 0 ? DONE : FAILED;
@@ -57,6 +59,16 @@ async function run(call: ClientCall): Promise<number> {
       printOut(await ping(options));
       return DONE;
   }
+}
+
+/** Aborted at Ctrl-C; `stopped` resolves some time behind it, and a second one exits at once. */
+function stopSignal(secondCode: number): { signal: AbortSignal; stopped: Promise<void> } {
+  const stop = new AbortController();
+  const stopped = untilStopSignal(() => Deno.exit(secondCode)).then(async () => {
+    stop.abort();
+    await pause(GRACE_MS, new AbortController().signal);
+  });
+  return { signal: stop.signal, stopped };
 }
 
 async function optionsOf({ servers, tls, tlsCa, identity }: ClientArgs): Promise<ClientOptions> {

@@ -12,7 +12,7 @@ import {
 import { authenticate, type Identity } from "./identity.ts";
 
 /** What is said at the beginning takes at most so long; wrong tries are answered after up to 5 s. */
-const GREETING_MS = 30_000;
+const GREETING_MS = 12_000;
 
 /** What every client command is told. */
 export interface ClientOptions extends DialOptions {
@@ -110,7 +110,8 @@ async function sayHello(conversation: Conversation, form = "json"): Promise<Hell
     throw isFull ? new ConnectionLost(message) : new ClientError(message);
   }
   try {
-    return JSON.parse(json);
+    const { node = "", ts, features = [] } = JSON.parse(json);
+    return { node, ts, features };
   } catch {
     throw new ClientError(`${conversation.where}: no JSON behind HELLO: ${shorten(reply)}`);
   }
