@@ -19,7 +19,6 @@ import { Retention } from "./engine/retention.ts";
 import { metricsFileOf } from "./open_metrics_file.ts";
 import { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
-import { encodeUtf8 } from "./proto/bytes.ts";
 import { Server } from "./serv/server.ts";
 import {
   authLimits,
@@ -178,15 +177,13 @@ export class Pushd implements RunningParts {
   }
 
   /**
-   * Loads now what the stats door needs later, and asks it for something: the first time takes 60 ms in
-   * which nobody is served, and Deno 2.9.6 panics where it loads a module and there is no file left to open.
+   * Loads now what the stats door needs later: that takes 60 ms in which nobody is served, and Deno 2.9.6
+   * panics where it loads a module and there is no file left to open.
    */
   async #loadStats(): Promise<void> {
     const metrics = new StatsSource(this, "").metrics();
     try {
       await Promise.all([metricsText(metrics, "prometheus"), loadPage()]);
-      // Where that cannot be, the first who asks waits a moment longer.
-      if (this.#stats !== null) await askOnce(this.#stats.addr).catch(() => {});
     } catch (error) {
       log.warn("what the stats door needs cannot be loaded; it is tried again when asked for", {
         error,
@@ -359,17 +356,6 @@ function createRetention(
     isUp: () => storage?.queue.isUp ?? true,
     onPruned: (app, channel, ts) => engine.pruned(app, channel, ts),
   });
-}
-
-/** Makes the first request of a door for HTTP. */
-async function askOnce({ hostname, port }: { hostname: string; port: number }): Promise<void> {
-  using conn = await Deno.connect({
-    hostname: isWildcard(hostname) ? "localhost" : hostname,
-    port,
-  });
-  await conn.write(encodeUtf8("GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n"));
-  const buffer = new Uint8Array(1024);
-  while (await conn.read(buffer) !== null);
 }
 
 async function openIoPoll(): Promise<IoPoll | null> {
