@@ -96,7 +96,7 @@ export class ArrivalLogs {
   append(channel: Channel, batch: ArrivedBatch, node: string): void {
     if (channel.isIdle) return;
     let log = this.#logs.get(channel);
-    if (!this.#isPostponed(channel, log, node)) this.#endInterrupted(channel, log);
+    this.#endInterrupted(channel, log, node);
     if (log === undefined || log.current === null || !log.current.takes(node)) {
       // Before the peers know that it is wanted something would be missing.
       if (this.#host.unaware(channel).length > 0) {
@@ -247,30 +247,32 @@ export class ArrivalLogs {
     this.#acknowledgedTs = this.#host.lastTs;
   }
 
-  #endInterrupted(channel: Channel, log: ArrivalLog | undefined): void {
+  /**
+   * Ends a present segment that something has interrupted; not yet where `from` is about to append, and
+   * the interruption can wait, see {@link #canWait}.
+   */
+  #endInterrupted(channel: Channel, log: ArrivalLog | undefined, from?: string): void {
     const current = log?.current ?? null;
     if (log === undefined || current === null) return;
     if (!this.#isInterrupted(channel, current, (node) => current.takes(node))) return;
+    if (from !== undefined && this.#canWait(channel, current, from)) return;
     const before = log.bytes;
     log.end();
     this.bytes += log.bytes - before;
   }
 
   /**
-   * Whether what has interrupted the present segment can wait: a node that does not know yet what is
-   * wanted, as after a restart, gives nothing, and another segment could not begin before it knows. For
-   * what comes of the others nothing has changed.
+   * Whether what has interrupted the segment can wait: a node that does not know yet what is wanted, as
+   * after a restart, gives nothing, and another segment could not begin before it knows. For what comes of
+   * the others nothing has changed.
    */
-  #isPostponed(channel: Channel, log: ArrivalLog | undefined, node: string): boolean {
-    const current = log?.current ?? null;
-    if (current === null || this.#interruptions.length === 0) return false;
-    if (!this.#isInterrupted(channel, current, (other) => current.takes(other))) return false;
+  #canWait(channel: Channel, segment: ArrivalSegment, from: string): boolean {
     const unaware = this.#host.unaware(channel);
-    if (unaware.length === 0 || unaware.includes(node)) return false;
+    if (unaware.length === 0 || unaware.includes(from)) return false;
     return !this.#isInterrupted(
       channel,
-      current,
-      (other) => current.takes(other) && !unaware.includes(other),
+      segment,
+      (node) => segment.takes(node) && !unaware.includes(node),
     );
   }
 
