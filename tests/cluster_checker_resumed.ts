@@ -201,8 +201,13 @@ class Resumed {
     if (before === undefined) return "judged";
     const afterTs = this.#resumption.afterTs.get(channel) ?? 0;
     if (!this.#exact.has(channel)) {
-      // By timestamp, some way back.
-      if (publisher.outcomes[n] > afterTs - this.#skewMicros) return null;
+      // By timestamp: of the node that accepted the message which is gone on from, what came after it; of
+      // others, some way back.
+      const receipt = this.#chain.lastReceipts.get(channel);
+      const isOfSameNode = receipt?.ts === afterTs &&
+        log.publishers[receipt.publisher].node === publisher.node;
+      const reachedMicros = isOfSameNode ? 0 : this.#skewMicros;
+      if (publisher.outcomes[n] > afterTs - reachedMicros) return null;
       return "it was older than what is reached back for";
     }
     // What arrived after that message arrived is shown; what never did is not, if it was lost rightly.

@@ -20,6 +20,8 @@ const NODE = 1;
 /** How a subscriber comes back. */
 interface Return {
   faults?: Fault[];
+  /** Changes what had come on its first connection. */
+  changeBefore?: (receipts: Receipt[]) => Receipt[];
   /** Changes what comes on its second connection. */
   change?: (receipts: Receipt[], before: readonly Receipt[]) => Receipt[];
   partial?: number[];
@@ -28,7 +30,8 @@ interface Return {
 }
 
 /** A clean log with one subscriber a node, of which one is away for a second, and goes on. */
-function resumedLog({ faults, change, partial, reachBackMs = 0 }: Return = {}): ClusterLog {
+function resumedLog(options: Return = {}): ClusterLog {
+  const { faults, changeBefore, change, partial, reachBackMs = 0 } = options;
   const log = cleanLog({ subscribersPerNode: 1, faults });
   // Where its node was killed it has two connections already, and the rest is on the second one.
   const [first, ...more] = log.subscribers.filter(({ node }) => node === NODE);
@@ -41,9 +44,9 @@ function resumedLog({ faults, change, partial, reachBackMs = 0 }: Return = {}): 
     before.sinceMs.set(channel, sinceMs);
     after.sinceMs.set(channel, BACK_MS);
   }
-  before.end = faults === KILLED ? "lost" : "closed by the test";
+  before.end = faults?.includes(KILL) ? "lost" : "closed by the test";
   before.endedMs = LEFT_MS;
-  before.receipts = Receipts.of(there);
+  before.receipts = Receipts.of(changeBefore?.(there) ?? there);
   const afterTs = new Map(there.map(({ channel, ts }) => [channel, ts]));
   after.end = "closed by the test";
   after.endedMs = 30_000;
@@ -85,9 +88,8 @@ function kindsOf(log: ClusterLog): string[] {
 }
 
 /** Its node was killed meanwhile. */
-const KILLED: Fault[] = [
-  { what: "kill", nodes: [NODE], fromMs: LEFT_MS, untilMs: 3500, backMs: 3900 },
-];
+const KILL: Fault = { what: "kill", nodes: [NODE], fromMs: LEFT_MS, untilMs: 3500, backMs: 3900 };
+const KILLED: Fault[] = [KILL];
 
 Deno.test("a subscriber that goes on where it had been has missed nothing", () => {
   assert.deepEqual(findingLines(checkCluster(resumedLog()).findings), []);
@@ -115,6 +117,31 @@ Deno.test("what it has had does not come again, unless its node had to reach bac
   assert.deepEqual(kindsOf(resumedLog({ reachBackMs: 400 })), ["repetition"]);
   assert.deepEqual(kindsOf(resumedLog({ reachBackMs: 400, faults: KILLED })), []);
   assert.deepEqual(kindsOf(resumedLog({ reachBackMs: 600, faults: KILLED })), ["repetition"]);
+});
+
+Deno.test("what never came does not come where a message of the same node behind it had come", () => {
+  // Neither node has heard for certain that the other has a subscriber.
+  const cutOff = (other: number): Fault[] => [
+    { what: "cut", nodes: [other, NODE], fromMs: -20, untilMs: 500, backMs: 600 },
+    KILL,
+  ];
+  const { publishers } = resumedLog({ faults: KILLED });
+  // The last to come before it left was of node 2.
+  const without = (node: number) => (receipts: Receipt[]) =>
+    receipts.filter(({ publisher, n }) => {
+      const { node: from, sentMs } = publishers[publisher];
+      return from !== node || sentMs[n] < LEFT_MS - 300 || sentMs[n] > LEFT_MS - 100;
+    });
+  const missing = (node: number) => ({
+    faults: cutOff(node),
+    changeBefore: without(node),
+    change: without(node),
+    reachBackMs: 400,
+  });
+  assert.deepEqual(kindsOf(resumedLog(missing(2))), []);
+  assert.deepEqual(kindsOf(resumedLog(missing(0))), ["loss"]);
+  // It would come with what is reached back for.
+  assert.deepEqual(kindsOf(resumedLog({ ...missing(0), change: undefined })), []);
 });
 
 Deno.test("PARTIAL excuses what is missing, and needs an excuse itself", () => {
