@@ -9,6 +9,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
  */
 const ARROWS: Record<string, readonly string[]> = {
   main: ["*"],
+  program: ["*"],
   pushd: ["*"],
   open_cluster: ["*"],
   open_storage: ["*"],

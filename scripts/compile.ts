@@ -6,6 +6,7 @@
 // deno-lint-ignore-file no-console
 
 import { fileURLToPath } from "node:url";
+import { stop as stopEsbuild, transform } from "esbuild";
 
 /** What is compiled for, by the name of the program that comes of it, `bin/pushd.NAME`. */
 const TARGETS: Record<string, string> = {
@@ -31,6 +32,8 @@ const V8_FLAGS = "--max-old-space-size=16384";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const BUILD = "build";
+/** Of what is bundled: a place in a stack trace is a line, not a column of a million. */
+const LINE_LENGTH = 120;
 /** The words that src/core/version.ts has where the commit is to stand. */
 const STAMP = '"pushd: what was compiled"';
 
@@ -74,8 +77,9 @@ async function commit(): Promise<string> {
 }
 
 /**
- * Bundles to the folder `build`: what `main.ts` always needs to main.js, what it loads when it is wanted
- * (MongoDB, ZooKeeper, the client tools) to chunks beside it, and the worker by itself.
+ * Bundles to the folder `build`: what `main.ts` needs at once to main.js, what it loads when it is wanted
+ * (the server, MongoDB, the client tools) to chunks beside it, and the worker by itself; all of it without
+ * spaces, which the runtime would hold in memory, and with its names, which stand in stack traces.
  */
 async function bundle(): Promise<void> {
   await Deno.remove(`${ROOT}${BUILD}`, { recursive: true }).catch(() => {});
@@ -94,11 +98,16 @@ async function bundle(): Promise<void> {
     const path = `${ROOT}${BUILD}/${name}`;
     const text = await Deno.readTextFile(path);
     const parts = text.split(STAMP);
-    if (parts.length === 1) continue;
     stamped += parts.length - 1;
-    await Deno.writeTextFile(path, parts.join(stamp));
+    await Deno.writeTextFile(path, await squeezed(parts.join(stamp)));
   }
+  await stopEsbuild();
   if (stamped === 0) throw new CompileError(`no place for the commit: ${STAMP} is in no bundle`);
+}
+
+async function squeezed(code: string): Promise<string> {
+  const options = { minifyWhitespace: true, minifySyntax: true, lineLimit: LINE_LENGTH } as const;
+  return (await transform(code, options)).code;
 }
 
 /**

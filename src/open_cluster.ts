@@ -1,6 +1,6 @@
 // Makes the server a node of a cluster where the configuration says so: its router, its links, who the others are.
 
-import { isClustered, s2sListenAddr } from "./config/clustered.ts";
+import { s2sListenAddr } from "./config/clustered.ts";
 import type { Config, ListenAddr } from "./config/schema.ts";
 import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { getLogger } from "./core/logger.ts";
@@ -73,9 +73,9 @@ export class OpenCluster {
     this.#listed = new StaticMembership(config.s2s_peers.map(textOf));
   }
 
-  /** Opens the door for nodes; null where the server stands alone. Throws a {@link StartError}. */
-  static open(options: OpenClusterOptions): OpenCluster | null {
-    return isClustered(options.config) ? new OpenCluster(options) : null;
+  /** Opens the door for nodes. Throws a {@link StartError}. */
+  static open(options: OpenClusterOptions): OpenCluster {
+    return new OpenCluster(options);
   }
 
   /** For the engine. */

@@ -13,6 +13,7 @@ import { commitLimits } from "./settings.ts";
 import { StartError } from "./start_error.ts";
 import { CommitQueue } from "./storage/commit_queue.ts";
 import { SqliteStore } from "./storage/sqlite.ts";
+import { dropSqliteThread } from "./storage/sqlite_thread.ts";
 
 /** How long a start waits for a database server before it goes on without, ms. */
 const DATABASE_START_MS = 3000;
@@ -37,8 +38,9 @@ export async function openStorage(
   turn: Turn,
   node: string,
 ): Promise<OpenStorage | null> {
-  if (config.msg_storage !== "sqlite" && config.msg_storage !== "mongodb") return null;
   const isSqlite = config.msg_storage === "sqlite";
+  if (!isSqlite) dropSqliteThread();
+  if (!isSqlite && config.msg_storage !== "mongodb") return null;
   const { store, tokens } = await unopenedStore(config, node);
   let engine: Engine | null = null;
   const queue = new CommitQueue({

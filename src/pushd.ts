@@ -1,5 +1,6 @@
 // The running server: the parts, put together as the configuration says.
 
+import { isClustered } from "./config/clustered.ts";
 import type { Config, ListenAddr } from "./config/schema.ts";
 import type { Certificate } from "./core/certificate.ts";
 import { Clock } from "./core/clock.ts";
@@ -17,7 +18,7 @@ import { Auth } from "./engine/auth.ts";
 import { Engine } from "./engine/engine.ts";
 import { Retention } from "./engine/retention.ts";
 import { metricsFileOf } from "./open_metrics_file.ts";
-import { OpenCluster } from "./open_cluster.ts";
+import type { OpenCluster } from "./open_cluster.ts";
 import { type OpenStorage, openStorage } from "./open_storage.ts";
 import { Server } from "./serv/server.ts";
 import {
@@ -106,7 +107,11 @@ export class Pushd implements RunningParts {
     let cluster: OpenCluster | null = null;
     try {
       const clients = doors.plain.addr;
-      cluster = OpenCluster.open({ config, turn, node, clients, tokens: ownTokens });
+      // Not before it is wanted, as what a server that stands alone does without.
+      if (isClustered(config)) {
+        const { OpenCluster } = await import("./open_cluster.ts");
+        cluster = OpenCluster.open({ config, turn, node, clients, tokens: ownTokens });
+      }
     } catch (error) {
       await abandon();
       throw error;
@@ -183,7 +188,11 @@ export class Pushd implements RunningParts {
   async #loadStats(): Promise<void> {
     const metrics = new StatsSource(this, "").metrics();
     try {
-      await Promise.all([metricsText(metrics, "prometheus"), loadPage()]);
+      await Promise.all([
+        metricsText(metrics, "prometheus"),
+        loadPage(),
+        import("./stats/openapi.ts"),
+      ]);
     } catch (error) {
       log.warn("what the stats door needs cannot be loaded; it is tried again when asked for", {
         error,

@@ -1,6 +1,6 @@
 // The types of values that a key of the configuration can have, as zod schemas over what a source gives.
 
-import { z } from "zod";
+import * as z from "zod";
 import {
   formatDuration,
   formatSize,

@@ -1,6 +1,6 @@
 // Nodes that linked peers tell of: so that all find one another, and nobody's part is missing unnoticed.
 
-import { z } from "zod";
+import * as z from "zod";
 import { FrameBuilder, FrameError, FrameType, type PayloadReader } from "./frame.ts";
 import type { Member, Membership, MembershipEvents } from "./membership.ts";
 import type { Peer } from "./peer.ts";

@@ -2,7 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { z } from "zod";
+import * as z from "zod";
 import { FrameBuilder, FrameError, FrameType, type PayloadReader } from "./frame.ts";
 
 /** The version of the frames that this node speaks. */

@@ -1,7 +1,7 @@
 // A node's znode: its name, and the JSON in it.
 
 import { isIPv4, isIPv6 } from "node:net";
-import { z } from "zod";
+import * as z from "zod";
 import type { MemberInfo } from "./membership.ts";
 import { decodeUtf8, encodeUtf8 } from "../proto/bytes.ts";
 

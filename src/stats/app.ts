@@ -5,9 +5,9 @@ import { accepts } from "hono/accepts";
 import { VERSION } from "../core/version.ts";
 import { jsonAnswer, jsonListAnswer } from "./answers.ts";
 import { answerFaults, answerGet, type DoorDeps, guard } from "./door.ts";
+import { CONNECTION_ORDERS, LIST_BOUNDS } from "./list_bounds.ts";
 import type { LiveFeed } from "./live_feed.ts";
 import { type Latencies, type MetricNumbers, METRICS_TYPES, metricsText } from "./metrics.ts";
-import { CONNECTION_ORDERS, LIST_BOUNDS, openapiDocument } from "./openapi.ts";
 import { answerFront, answerLive, answerPageFile } from "./page.ts";
 import { countOf, textOf, wordOf } from "./query.ts";
 import type {
@@ -85,7 +85,10 @@ export function createStatsApp(deps: StatsDeps, live: LiveFeed | null = null): H
 
   guard(app, deps, OPEN_PATHS);
   answerGet(app, "/", (c) => answerFront(c, live, INDEX));
-  answerGet(app, "/openapi.json", () => jsonAnswer(openapiDocument(VERSION)));
+  answerGet(app, "/openapi.json", async () => {
+    const { openapiDocument } = await import("./openapi.ts");
+    return jsonAnswer(openapiDocument(VERSION));
+  });
   answerGet(app, "/page/:file", answerPageFile);
   if (live !== null) answerGet(app, "/s/live", (c) => answerLive(c, live));
   answerGet(app, "/s/ping", () => jsonAnswer({ status: "ok" }));

@@ -1,6 +1,7 @@
 // The description of the stats door for programs: an OpenAPI 3.1 document, made of the shapes.
 
-import { z } from "zod";
+import * as z from "zod";
+import { CONNECTION_ORDERS, LIST_BOUNDS } from "./list_bounds.ts";
 import {
   ChannelsAnswer,
   ClosedAnswer,
@@ -29,18 +30,6 @@ interface Path {
   answers: Record<string, { description: string; content: Record<string, unknown> }>;
   isOpen?: boolean;
 }
-
-/** Bounds of the lists' parameters; their handlers have them from here, too. */
-export const LIST_BOUNDS = {
-  /** Items of a list, unless told otherwise. */
-  items: 100,
-  maxItems: 10_000,
-  maxClosedItems: 1000,
-  maxPrefix: 255,
-} as const;
-
-/** Orders of `/s/conns`. */
-export const CONNECTION_ORDERS = ["pending", "out", "in"] as const;
 
 /** The document. `version` is the server's. */
 export function openapiDocument(version: string): Record<string, unknown> {

@@ -1,6 +1,6 @@
 // The JSON answers of the stats door, described once: for readers, for types, and for /openapi.json.
 
-import { z } from "zod";
+import * as z from "zod";
 
 const count = (description: string) => z.int().nonnegative().describe(description);
 const amount = (description: string) => z.number().nonnegative().describe(description);

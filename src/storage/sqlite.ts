@@ -22,6 +22,7 @@ import {
   type Reply,
   type ScanCursor,
 } from "./sqlite_messages.ts";
+import { takeSqliteThread } from "./sqlite_thread.ts";
 
 /** What {@link SqliteStore} takes. */
 export interface SqliteOptions {
@@ -148,11 +149,7 @@ export class SqliteStore implements HistoryStore {
   }
 
   #startWorker(): Worker {
-    const worker = this.#options.makeWorker?.() ??
-      new Worker(new URL("./sqlite_worker.ts", import.meta.url), {
-        type: "module",
-        name: "sqlite",
-      });
+    const worker = this.#options.makeWorker?.() ?? takeSqliteThread();
     worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault();
