@@ -2,6 +2,7 @@
 // deno-lint-ignore-file no-console
 
 import { messageOf } from "../core/message_of.ts";
+import { writeAll } from "../core/write_all.ts";
 
 /** Prints text for the caller; where it cannot be written, the process ends: 0 where nobody reads it, else 1. */
 export function printOut(text: string): void {
@@ -40,6 +41,5 @@ export function printProgress(text: string): void {
 
 /** Writes all of `text` to standard output. Rejects with what the system says, such as a broken pipe. */
 export async function writeOut(text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+  await writeAll(Deno.stdout, new TextEncoder().encode(text));
 }

@@ -1,5 +1,6 @@
 // The first frames of a link: who is there, whether both know the secret, whether they want each other.
 
+import { writeAll } from "../core/write_all.ts";
 import {
   FrameBuilder,
   FrameError,
@@ -193,9 +194,4 @@ function readRefusal(payload: PayloadReader): Refusal {
 function isRefusalCode(code: unknown): code is RefusalCode {
   const codes = ["version", "cluster", "node-id", "self", "address", "proof", "linked", "draining"];
   return codes.includes(code as string);
-}
-
-/** Writes all of it; rejects as the connection does. */
-export async function writeAll(wire: Wire, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await wire.write(bytes.subarray(at));
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { writeAll } from "../core/write_all.ts";
 import { FrameBuilder, FrameError, FrameType } from "./frame.ts";
-import { answer, greet, type Wire, writeAll } from "./handshake.ts";
+import { answer, greet, type Wire } from "./handshake.ts";
 import { createHello, helloFrame, type NodeIdentity, Refusal, type RefusalCode } from "./hello.ts";
 
 function node(id: string, cluster = "pushd"): NodeIdentity {

@@ -13,6 +13,7 @@ import { X509Certificate } from "node:crypto";
 import { Duplex } from "node:stream";
 import { connect, createServer, type TLSSocket } from "node:tls";
 import { type Certificate, CertificateFault, readCertificate } from "../core/certificate.ts";
+import { writeAll } from "../core/write_all.ts";
 import { HANDSHAKE_MS, type Wire } from "./handshake.ts";
 
 /** Where a node's certificate and key and the authority of all nodes are, in PEM. */
@@ -380,11 +381,7 @@ class CipherStream extends Duplex {
   }
 
   override _write(bytes: Buffer, _: string, callback: (error?: Error | null) => void): void {
-    this.#writeAll(bytes).then(() => callback(), callback);
-  }
-
-  async #writeAll(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length;) at += await this.#tcp.write(bytes.subarray(at));
+    writeAll(this.#tcp, bytes).then(() => callback(), callback);
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {

@@ -5,7 +5,8 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { connect, createServer, type TLSSocket } from "node:tls";
 import { Authority, opensslRequirement } from "../../tests/certificates.ts";
-import { answer, greet, type Wire, writeAll } from "./handshake.ts";
+import { writeAll } from "../core/write_all.ts";
+import { answer, greet, type Wire } from "./handshake.ts";
 import { LinkTls, LinkTlsError, LinkTlsFault } from "./tls_wire.ts";
 
 const { ignore, reason } = opensslRequirement;

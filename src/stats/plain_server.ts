@@ -6,6 +6,7 @@ import { closeQuietly } from "../core/close_quietly.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn, type Task } from "../core/spawn.ts";
+import { writeAll } from "../core/write_all.ts";
 import { jsonError } from "./answers.ts";
 
 /** Deadlines and bounds, as those of the door on node:http; all are given. */
@@ -196,13 +197,13 @@ class Visit {
       `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines}\r\n`,
     );
     await this.#within(this.#limits.answerTimeoutMs, async () => {
-      await this.#write(head);
-      if (method !== "HEAD") await this.#write(whole);
+      await writeAll(this.#conn, head);
+      if (method !== "HEAD") await writeAll(this.#conn, whole);
     });
     while (goesOn && method !== "HEAD") {
       const { done, value } = await this.#body?.read() ?? { done: true, value: undefined };
       if (done) break;
-      await this.#within(this.#limits.answerTimeoutMs, () => this.#write(value));
+      await this.#within(this.#limits.answerTimeoutMs, () => writeAll(this.#conn, value));
     }
   }
 
@@ -214,10 +215,6 @@ class Visit {
       parts.push(value);
     }
     return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
-  }
-
-  async #write(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
   }
 }
 

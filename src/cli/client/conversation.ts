@@ -4,6 +4,7 @@ import { hostAndPort } from "../../core/host_port.ts";
 import { messageOf } from "../../core/message_of.ts";
 import { pause } from "../../core/pause.ts";
 import { spawn } from "../../core/spawn.ts";
+import { writeAll } from "../../core/write_all.ts";
 import { encodeUtf8 } from "../../proto/bytes.ts";
 import { ClientError, ConnectionLost } from "./client_error.ts";
 import { LineReader } from "./line_reader.ts";
@@ -208,7 +209,7 @@ export class Conversation {
       while (this.#out.length > 0) {
         const bytes = encodeUtf8(this.#out.join(""));
         this.#out = [];
-        for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
+        await writeAll(this.#conn, bytes);
       }
     } catch {
       // The read says why.

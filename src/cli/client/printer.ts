@@ -1,8 +1,7 @@
 // What client commands print: whole lines on standard output, remarks on standard error.
 
 import { messageOf } from "../../core/message_of.ts";
-import { encodeUtf8 } from "../../proto/bytes.ts";
-import { harmless } from "../output.ts";
+import { harmless, writeOut } from "../output.ts";
 import { ClientError, OutputClosed } from "./client_error.ts";
 
 /** A message as a client sees it: an object of `his`, or of EVENT without `op`. */
@@ -28,10 +27,10 @@ export class Printer {
   /** Writes what was added. Rejects with {@link OutputClosed} when nobody reads it, and with a ClientError else. */
   async flush(): Promise<void> {
     if (this.#lines.length === 0) return;
-    const bytes = encodeUtf8(this.#lines.join("\n") + "\n");
+    const text = this.#lines.join("\n") + "\n";
     this.#lines = [];
     try {
-      for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+      await writeOut(text);
     } catch (error) {
       if (error instanceof Deno.errors.BrokenPipe) {
         throw new OutputClosed("nobody reads the output");
