@@ -9,6 +9,7 @@ import {
 } from "mongodb";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { mongoHosts, secretMask } from "./mongodb_url.ts";
+import { keepMarks } from "./mongodb_utf8.ts";
 
 /** Where MongoDB is and how long to wait for it. */
 export interface MongoOptions {
@@ -64,6 +65,7 @@ export class MongoConnection {
   #closing = new Set<Promise<void>>();
 
   constructor(options: MongoOptions) {
+    keepMarks();
     this.options = options;
     this.#hosts = mongoHosts(options.url);
     this.#mask = secretMask(options.url);
