@@ -50,13 +50,21 @@ export function startPlainServer(options: PlainServerOptions): {
 } {
   const { app, limits } = options;
   const listener = Deno.listen({ hostname: options.hostname || "0.0.0.0", port: options.port });
-  /** Who has come first is first. */
-  const visits = new Map<Visit, Task>();
+  /** Open ones; who has come first is first. */
+  const visits = new Set<Visit>();
+  /** Those that have not come to their end, a moment longer. */
+  const tasks = new Set<Task>();
   let closing = false;
 
+  const drop = (visit: Visit): void => {
+    // At once, as the next may come before this one has come to its end.
+    visits.delete(visit);
+    visit.end();
+  };
   const makeRoom = (): void => {
-    const all = [...visits.keys()];
-    (all.find((visit) => !visit.isBeingAnswered) ?? all[0])?.end();
+    const all = [...visits];
+    const longest = all.find((visit) => !visit.isBeingAnswered) ?? all[0];
+    if (longest !== undefined) drop(longest);
   };
   const accepting = spawn("stats.accept", async () => {
     const failures = new LogRate(TELL_MS);
@@ -64,9 +72,10 @@ export function startPlainServer(options: PlainServerOptions): {
       try {
         const visit = new Visit(await listener.accept(), limits);
         if (visits.size >= limits.maxConnections) makeRoom();
-        const task = spawn("stats.visit", () => visit.run(app));
-        visits.set(visit, task);
-        void task.done.then(() => visits.delete(visit));
+        visits.add(visit);
+        const task = spawn("stats.visit", () => visit.run(app).finally(() => visits.delete(visit)));
+        tasks.add(task);
+        void task.done.then(() => tasks.delete(task));
       } catch (error) {
         if (closing) return;
         const further = failures.next();
@@ -83,12 +92,12 @@ export function startPlainServer(options: PlainServerOptions): {
   const close = async (): Promise<void> => {
     closing = true;
     listener.close();
-    for (const visit of visits.keys()) if (!visit.isBeingAnswered) visit.end();
+    for (const visit of visits) if (!visit.isBeingAnswered) visit.end();
     const grace = setTimeout(() => {
-      for (const visit of visits.keys()) visit.end();
+      for (const visit of visits) visit.end();
     }, limits.closeGraceMs);
     await accepting.done;
-    await Promise.all([...visits.values()].map(({ done }) => done));
+    await Promise.all([...tasks].map(({ done }) => done));
     clearTimeout(grace);
   };
   return { addr: listener.addr, close: () => closed ??= close() };
@@ -100,6 +109,10 @@ class Visit {
   #conn: Deno.TcpConn;
   #limits: PlainLimits;
   #body: ReadableStreamDefaultReader<Uint8Array> | null = null;
+  /** Aborts when nobody waits for the answer any more. */
+  #gone = new AbortController();
+  /** Resolves when the client has sent its last byte, or has gone; null before its request is there. */
+  #silent: Promise<void> | null = null;
   #hasEnded = false;
 
   constructor(conn: Deno.TcpConn, limits: PlainLimits) {
@@ -112,6 +125,7 @@ class Visit {
   end(): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
+    this.#gone.abort();
     closeQuietly(this.#conn);
     void this.#body?.cancel().catch(() => {});
   }
@@ -121,10 +135,7 @@ class Visit {
       const { method, response } = await this.#answer(app);
       await this.#send(method, response);
       await this.#conn.closeWrite();
-      await this.#within(LINGER_MS, async () => {
-        const buffer = new Uint8Array(CHUNK_BYTES);
-        while (await this.#conn.read(buffer) !== null);
-      });
+      await this.#within(LINGER_MS, () => this.#silent ??= this.#readOn());
     } catch {
       // The client has gone, or was too slow.
     } finally {
@@ -138,7 +149,8 @@ class Visit {
     try {
       const head = await this.#within(this.#limits.headersTimeoutMs, () => this.#readHead());
       if (head === null) throw new Error("the client has left");
-      const request = requestOf(head);
+      this.#silent = this.#readOn();
+      const request = requestOf(head, this.#gone.signal);
       this.isBeingAnswered = true;
       const { answerTimeoutMs } = this.#limits;
       const response = await this.#within(answerTimeoutMs, async () => await app.fetch(request));
@@ -148,6 +160,18 @@ class Visit {
       const code = error.status === 431 ? "line-too-long" : "bad-argument";
       return { method: "GET", response: jsonError(error.status, code, error.message) };
     }
+  }
+
+  /** Reads what comes behind the request and leaves it, to see when the client goes. */
+  async #readOn(): Promise<void> {
+    const buffer = new Uint8Array(CHUNK_BYTES);
+    try {
+      while (await this.#conn.read(buffer) !== null);
+    } catch {
+      // A reset, or the end of the visit.
+    }
+    // It may have closed its side only, so what is done for it is given up, and the answer sent all the same.
+    this.#gone.abort();
   }
 
   /** Runs `fn`, and ends the visit when it takes longer. */
@@ -223,8 +247,8 @@ const REQUEST_LINE = /^([A-Z]{1,20}) (\S+) HTTP\/1\.([01])\r\n/;
 // deno-lint-ignore no-control-regex
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*$/;
 
-/** The request that `head` makes, without its body. Throws a {@link Refusal}. */
-function requestOf(head: string): Request {
+/** The request that `head` makes, without its body; `signal` is its own. Throws a {@link Refusal}. */
+function requestOf(head: string, signal: AbortSignal): Request {
   const [, method, target, minor] = REQUEST_LINE.exec(`${head}\r\n`) ??
     refuse("this is not an HTTP request");
   const headers = new Headers();
@@ -250,6 +274,7 @@ function requestOf(head: string): Request {
     return new Request(target.startsWith("/") ? `http://${host}${target}` : target, {
       method,
       headers,
+      signal,
     });
   } catch {
     return refuse("an address that cannot be understood");

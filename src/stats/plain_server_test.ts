@@ -186,3 +186,27 @@ Deno.test("plain stats server: a stream is sent as it comes, and ends with its c
     { answerTimeoutMs: 100, closeGraceMs: 50 },
   );
 });
+
+Deno.test("plain stats server: what is made for a client that leaves is given up", async () => {
+  const began = Promise.withResolvers<AbortSignal>();
+  const app = {
+    fetch: async ({ signal }: Request) => {
+      began.resolve(signal);
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      return new Response("given up");
+    },
+  };
+  await withServer(async (server) => {
+    using conn = await connect(server);
+    await conn.write(new TextEncoder().encode(`GET / HTTP/1.1\r\n${END}`));
+    assert.equal((await began.promise).aborted, false);
+    // A side that is closed could be all that is gone: it is answered.
+    await conn.closeWrite();
+    const buffer = new Uint8Array(1000);
+    const count = await conn.read(buffer);
+    assert.match(
+      new TextDecoder().decode(buffer.subarray(0, count ?? 0)),
+      /^HTTP\/1\.1 200 OK\r\n/,
+    );
+  }, app);
+});
