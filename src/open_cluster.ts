@@ -202,6 +202,12 @@ export class OpenCluster {
 /** Null where links are plain. Throws a {@link StartError} that names the key. */
 function readLinkTls({ s2s_tls_cert, s2s_tls_key, s2s_tls_ca }: Config): LinkTls | null {
   if (s2s_tls_cert === "") return null;
+  if (!LinkTls.isPossible()) {
+    throw new StartError(
+      `s2s_tls_cert: Deno ${Deno.version.deno}, which this program runs on, cannot serve links over ` +
+        "TLS; 2.9 can",
+    );
+  }
   try {
     return LinkTls.load({ cert: s2s_tls_cert, key: s2s_tls_key, ca: s2s_tls_ca });
   } catch (error) {

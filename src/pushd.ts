@@ -8,6 +8,7 @@ import { EventLoopMonitor } from "./core/event_loop.ts";
 import { hostAndPort, isWildcard } from "./core/host_port.ts";
 import { IoPoll } from "./core/io_poll.ts";
 import { getLogger } from "./core/logger.ts";
+import { oldRuntimeNote } from "./core/old_runtime.ts";
 import { type OpenFileLimit, openFileLimit } from "./core/open_files.ts";
 import { somaxconn } from "./core/somaxconn.ts";
 import { spawn } from "./core/spawn.ts";
@@ -244,6 +245,9 @@ export class Pushd implements RunningParts {
       log.info(`profiles: http://${hostAndPort(addr.hostname, addr.port)}`);
     }
     this.#warnOfCap();
+    const old = oldRuntimeNote();
+    // Nothing that is to be done about a server that runs, so it is no warning.
+    if (old !== null) return log.info(old);
     const cap = await somaxconn();
     if (cap !== undefined && cap < config.tcp_backlog) {
       log.warn(`tcp_backlog ${config.tcp_backlog} is capped at ${cap} by the kernel (somaxconn)`);

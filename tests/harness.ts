@@ -20,6 +20,8 @@ export interface PushdOptions {
   prefix?: readonly string[];
   /** Where the server runs; a folder of its own by default. */
   cwd?: string;
+  /** Whether it is the source that runs, also where PUSHD_BIN names what was compiled. */
+  fromSource?: boolean;
 }
 
 /** How a process ended. */
@@ -38,9 +40,9 @@ export interface Run extends Ended {
  * The program and arguments that `deno task start` runs, with the same permissions; or the program in
  * PUSHD_BIN, so that the tests can run on what was compiled.
  */
-export function pushdCommand(): string[] {
+export function pushdCommand(fromSource = false): string[] {
   const binary = Deno.env.get("PUSHD_BIN");
-  if (binary !== undefined && binary !== "") return [binary];
+  if (binary !== undefined && binary !== "" && !fromSource) return [binary];
   const file = new URL("deno.json", ROOT);
   const start: string = JSON.parse(Deno.readTextFileSync(file)).tasks.start.command;
   const [deno, run, ...flags] = start.split(" ");
@@ -51,6 +53,14 @@ export function pushdCommand(): string[] {
   // Elsewhere than in the project's folder, as where the server is started in a test.
   const config = `--config=${file.pathname}`;
   return [Deno.execPath(), "run", config, ...flags, new URL(main, ROOT).pathname];
+}
+
+/** The version of Deno that the server runs on: that of the tests, or the one inside of PUSHD_BIN. */
+export async function serverDeno(): Promise<string> {
+  const { stdout } = await runPushd(["--version"]);
+  const [, version] = /, Deno (\S+),/.exec(stdout) ?? [];
+  if (version === undefined) throw new Error(`pushd --version: ${stdout}`);
+  return version;
 }
 
 function isFlag(word: string): boolean {
@@ -69,7 +79,11 @@ function commandOf(
   cwd: string,
   hasInput = false,
 ): Deno.Command {
-  const [program, ...args] = [...options.prefix ?? [], ...pushdCommand(), ...words];
+  const [program, ...args] = [
+    ...options.prefix ?? [],
+    ...pushdCommand(options.fromSource),
+    ...words,
+  ];
   return new Deno.Command(program, {
     args,
     cwd: options.cwd ?? cwd,

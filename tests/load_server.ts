@@ -88,6 +88,11 @@ export class LoadServer implements AsyncDisposable {
     return count;
   }
 
+  /** What it has logged so far. */
+  log(): string {
+    return this.#pushd.log();
+  }
+
   /** Log lines above INFO. */
   complaints(): string[] {
     return this.#pushd.log().split("\n").filter((line) => / (WARN|ERROR|FATAL) /.test(line));

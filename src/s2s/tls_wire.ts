@@ -79,6 +79,11 @@ export class LinkTls {
     this.#ca = ca;
   }
 
+  /** Whether the runtime's node:tls serves a connection that it has not accepted; that of Deno 2.4 does not. */
+  static isPossible(): boolean {
+    return createServer().listenerCount("connection") > 0;
+  }
+
   /**
    * Reads the three files, and finds out whether other nodes will accept them. Throws a
    * {@link LinkTlsFault}.
