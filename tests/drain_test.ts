@@ -276,7 +276,9 @@ Deno.test("SIGTERM beside a stopped reader and stalled stats clients: exit 0 in 
   assert.match(pushd.log(), /some connections did not close in time connections=1\n/);
   assert.equal(pushd.stderr, "");
   // It was answered, and had read nothing of it.
-  let received = 0;
-  for await (const { length } of stalled.readable) received += length;
-  assert.ok(received > MIB, `${received} bytes`);
+  const answered = await new Response(stalled.readable).text();
+  const [head] = answered.split("\r\n\r\n", 1);
+  // The door of Deno 2.4 says with the first answer that it is the only one.
+  const least = /^connection: close$/im.test(head) ? MIB / 2 : MIB;
+  assert.ok(answered.length > least, `${answered.length} bytes`);
 });

@@ -17,10 +17,12 @@ const PATIENCE_MS = 200;
 const LATE_MS = 3000;
 /** Resident memory for each of a crowd, at most; it is about 11 KiB. */
 const MAX_KB = 24;
-/** What each of a second crowd may add to what the first one needed: nothing but noise. It is about 1 KiB. */
+/** What each of a further crowd may add to what the one before it needed: nothing but noise. It is about 1 KiB. */
 const MAX_LEFT_KB = 4;
 /** Else what the collector has not yet looked at is counted, too. */
 const STEADY = { DENO_V8_FLAGS: "--max-old-space-size=128,--max-semi-space-size=2" };
+
+const isCompiled = (Deno.env.get("PUSHD_BIN") ?? "") !== "";
 
 const { limit } = await openFileLimit();
 const neededFiles = CROWD + 500;
@@ -45,7 +47,10 @@ Deno.test({
     const sockets = server.fileCount("sockets");
     const startKb = server.memoryKb("VmRSS");
     const afterKb: number[] = [];
-    for (let i = 0; i < 2; i++) {
+    let leftKb = Infinity;
+    // A compiled program's collector takes no options and has looked at everything after some more.
+    const most = isCompiled ? 4 : 2;
+    while (leftKb >= MAX_LEFT_KB && afterKb.length < most) {
       await using crowd = await Crowd.gather(pushd.port, CROWD, ["pub chan", "sub", "é", "pi\r"]);
       const { earlier, last, shortestMs, longestMs } = await crowd.report();
       assert.deepEqual(last, { "ERROR idle-timeout nothing came from you for 2s": CROWD });
@@ -55,17 +60,19 @@ Deno.test({
       assert.ok(shortestMs >= 2000 && longestMs < 2000 + LATE_MS, `${shortestMs}, ${longestMs}`);
       await server.untilSockets(sockets);
       afterKb.push(server.memoryKb("VmRSS"));
-      if (i > 0) continue;
+      if (afterKb.length > 1) {
+        leftKb = (afterKb[afterKb.length - 1] - afterKb[afterKb.length - 2]) / CROWD;
+        continue;
+      }
       const eachKb = (server.memoryKb("VmHWM") - startKb) / CROWD;
       assert.ok(eachKb < MAX_KB, `each of the crowd costs ${eachKb} KiB`);
     }
-    const leftKb = (afterKb[1] - afterKb[0]) / CROWD;
-    assert.ok(leftKb < MAX_LEFT_KB, `each of the second crowd leaves ${leftKb} KiB`);
+    assert.ok(leftKb < MAX_LEFT_KB, `each of a crowd leaves ${leftKb} KiB, after ${afterKb}`);
     await bystander.assertServed(PATIENCE_MS, 100);
     const { stats } = await pushd.stat();
     // The bystander.
     assert.equal(stats.connections, 1);
-    assert.equal(stats.connections_total, 2 * CROWD + 1);
+    assert.equal(stats.connections_total, afterKb.length * CROWD + 1);
     assert.equal(stats.subscriptions, 0);
     assert.doesNotMatch(pushd.log(), /WARN|ERROR/);
   },

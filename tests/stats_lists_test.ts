@@ -1,7 +1,7 @@
 // The lists of the stats door: channels, connections, those that ended, and what the process is doing.
 
 import assert from "node:assert/strict";
-import { Client, errorLine, type Pushd, startPushd } from "./harness.ts";
+import { Client, errorLine, type Pushd, serverDeno, startPushd } from "./harness.ts";
 
 /** How long a server is made to stand still. */
 const FROZEN_MS = 800;
@@ -104,7 +104,8 @@ Deno.test("/s/sys and /s/trace: what the process uses, and what it is doing", as
   assert.deepEqual([sys.pid, sys.files.clients], [pushd.pid, 1]);
   // Not without every permission, with which the server does not run.
   assert.ok(sys.files.open === null || sys.files.open > 1);
-  assert.equal(sys.versions.deno, Deno.version.deno);
+  const deno = await serverDeno();
+  assert.equal(sys.versions.deno, deno);
   const trace = await (await pushd.get("/s/trace")).json();
   const names = trace.tasks.map(({ name }: { name: string }) => name);
   assert.ok(names.includes("serv.accept") && names.includes("serv.connection"), `${names}`);
@@ -113,7 +114,9 @@ Deno.test("/s/sys and /s/trace: what the process uses, and what it is doing", as
     assert.ok(oldest_at <= newest_at);
   }
   assert.deepEqual([trace.resources.connections, trace.pending.storage_messages], [1, 0]);
-  assert.ok(trace.resources.timeout > 0);
+  // Deno 2.4 does not count them.
+  if (deno.startsWith("2.4.")) assert.equal(trace.resources.timeout, undefined);
+  else assert.ok(trace.resources.timeout > 0);
 });
 
 Deno.test("/s/sys and /s/trace: a server that stood still says when, and for how long", async () => {

@@ -15,12 +15,6 @@ const WITH_BUG = [
   PRELOAD,
 ];
 
-const isCompiled = (Deno.env.get("PUSHD_BIN") ?? "") !== "";
-const requirement = {
-  ignore: isCompiled,
-  reason: isCompiled ? " (PUSHD_BIN is set: what was compiled preloads nothing)" : "",
-};
-
 /** How a task is made to crash, and how it is called in the log. */
 interface Case {
   task: string;
@@ -60,34 +54,32 @@ const CASES: Case[] = [
 ];
 
 for (const { task, bug, trigger, error = /TypeError: put in by a test/ } of CASES) {
-  Deno.test({
-    name: `a crash of ${task} ends the server with 1, and its name is logged${requirement.reason}`,
-    ignore: requirement.ignore,
-    async fn() {
-      await using place = await LASTING[0].open();
-      await using pushd = await startPushd({
-        config: { ...place.config, drain_timeout: "1m" },
-        prefix: WITH_BUG,
-        env: { PUSHD_TEST_CRASH: bug },
-      });
-      const acked: number[] = [];
-      // Where a client is what makes it crash, there is none before.
-      if (trigger !== undefined && task !== "serv.connection") {
-        using client = await Client.connect(pushd.port);
-        await client.send("pub c x\n".repeat(50));
-        for (const line of await client.lines(50)) acked.push(Number(PUBLISHED.exec(line)?.[1]));
-        await trigger(pushd);
-      } else await trigger?.(pushd);
+  Deno.test(`a crash of ${task} ends the server with 1, and its name is logged`, async () => {
+    await using place = await LASTING[0].open();
+    await using pushd = await startPushd({
+      config: { ...place.config, drain_timeout: "1m" },
+      prefix: WITH_BUG,
+      // What was compiled preloads nothing.
+      fromSource: true,
+      env: { PUSHD_TEST_CRASH: bug },
+    });
+    const acked: number[] = [];
+    // Where a client is what makes it crash, there is none before.
+    if (trigger !== undefined && task !== "serv.connection") {
+      using client = await Client.connect(pushd.port);
+      await client.send("pub c x\n".repeat(50));
+      for (const line of await client.lines(50)) acked.push(Number(PUBLISHED.exec(line)?.[1]));
+      await trigger(pushd);
+    } else await trigger?.(pushd);
 
-      assert.deepEqual(await pushd.ended(), { code: 1, signal: null });
-      const fatal = / FATAL core +a task failed task=(\S+) (error=.*)\n/.exec(pushd.log());
-      assert.equal(fatal?.[1], task, pushd.log());
-      assert.match(fatal[2], error);
-      await assert.rejects(Deno.connect({ hostname: "127.0.0.1", port: pushd.port }));
-      if (acked.length === 0) return;
-      await using again = await startPushd({ config: place.config });
-      using client = await Client.connect(again.port);
-      assert.deepEqual((await readHistory(client, "c")).map(({ ts }) => ts), acked);
-    },
+    assert.deepEqual(await pushd.ended(), { code: 1, signal: null });
+    const fatal = / FATAL core +a task failed task=(\S+) (error=.*)\n/.exec(pushd.log());
+    assert.equal(fatal?.[1], task, pushd.log());
+    assert.match(fatal[2], error);
+    await assert.rejects(Deno.connect({ hostname: "127.0.0.1", port: pushd.port }));
+    if (acked.length === 0) return;
+    await using again = await startPushd({ config: place.config });
+    using client = await Client.connect(again.port);
+    assert.deepEqual((await readHistory(client, "c")).map(({ ts }) => ts), acked);
   });
 }
