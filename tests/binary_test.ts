@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { getAvailablePort } from "@std/net";
 import { Client, type Pushd, pushdEnv, startPushd, within } from "./harness.ts";
-
+import { openTelnet } from "./harness_terminal.ts";
+import { replay } from "./harness_transcript.ts";
 import { requireTool } from "./require.ts";
+import { firstMinute } from "./walkthrough.ts";
 
 const BINARY = Deno.env.get("PUSHD_BIN") ?? "";
 
@@ -41,6 +43,14 @@ if (BINARY !== "") {
       await using pushd = await startPushd({ prefix });
       using client = await Client.connect(pushd.port);
       assert.match(await client.reply("pub c hello"), /^PUBLISHED /);
+      await runTool(
+        [...prefix, BINARY],
+        "pub",
+        "c",
+        "again",
+        "--server",
+        `127.0.0.1:${pushd.port}`,
+      );
     }
   });
 
@@ -48,48 +58,86 @@ if (BINARY !== "") {
     const folder = await Deno.makeTempDir({ prefix: "pushd-link-" });
     try {
       await Deno.symlink(BINARY, `${folder}/somewhere`);
-      const { code, stdout } = await new Deno.Command(`${folder}/somewhere`, {
-        args: ["check-config"],
-        cwd: folder,
-        clearEnv: true,
-        env: pushdEnv(),
-      }).output();
-      assert.equal(code, 0, new TextDecoder().decode(stdout));
+      // What is called is the link, in the place of the program.
+      const prefix = ["/bin/sh", "-c", `exec "${folder}/somewhere" "$@"`];
+      await using pushd = await startPushd({ prefix, cwd: "/" });
+      await runTool(
+        [`${folder}/somewhere`],
+        "pub",
+        "c",
+        "x",
+        "--server",
+        `127.0.0.1:${pushd.port}`,
+      );
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
   });
 
-  const tools = requireTool("unshare", "chroot", "ldd");
   const isRoot = Deno.build.os === "linux" && Deno.uid() === 0;
+  const spaces = requireTool("ip", "nsenter", "unshare");
   Deno.test({
-    name: `binary: in a root with nothing but glibc it serves, remembers, links and measures${
-      isRoot ? tools.reason : " (takes root on Linux)"
-    }`,
+    name:
+      `binary: without a network, with nowhere to write, and with TMPDIR full it works or says why not${
+        isRoot ? spaces.reason : " (takes root on Linux)"
+      }`,
+    ignore: spaces.ignore || !isRoot,
+    fn: async () => {
+      {
+        await using pushd = await startPushd({ prefix: inside("ip link set lo up", "--net") });
+        const enter = ["nsenter", `--net=/proc/${pushd.pid}/ns/net`, BINARY];
+        await runTool(enter, "pub", "c", "hello", "--server", `127.0.0.1:${pushd.port}`);
+      }
+      {
+        // Not even a loopback.
+        await using pushd = await startPushd({ prefix: inside("true", "--net") });
+        assert.match(pushd.log(), /WARN .*no loopback connection/);
+      }
+      const readOnly = inside("mount -t tmpfs -o ro none /mnt && cd /mnt", "--mount");
+      await assert.rejects(
+        startPushd({ prefix: readOnly, config: { sqlite: { path: "/mnt/pushd.db" } } }),
+        /\npushd: sqlite\.path: .*\/mnt\/pushd\.db: it cannot be opened: .*Read-only file system/,
+      );
+      const full =
+        "mount -t tmpfs -o size=4k none /mnt && ! head -c 9999 /dev/zero >/mnt/x 2>/dev/null";
+      for (
+        const prefix of [readOnly, inside(`${full} && export TMPDIR=/mnt`, "--mount")]
+      ) {
+        await using pushd = await startPushd({ prefix, config: { msg_storage: "memory" } });
+        using client = await Client.connect(pushd.port);
+        assert.match(await client.reply("pub c hello"), /^PUBLISHED /);
+      }
+    },
+  });
+
+  const tools = requireTool("unshare", "chroot", "ldd", "telnet", "expect");
+  Deno.test({
+    name:
+      `binary: in a root with nothing but glibc it serves README's minute, measures, remembers and links${
+        isRoot ? tools.reason : " (takes root on Linux)"
+      }`,
     ignore: tools.ignore || !isRoot,
     fn: async () => {
       await using one = await EmptyRoot.create();
       await using two = await EmptyRoot.create();
+      const alone = { sqlite: { path: "/pushd.db" }, node_id: "myhost:2222" };
+      {
+        await using first = await one.start(alone);
+        await replay(await firstMinute(), { servers: [first], open: openTelnet });
+        const bench = await one.run("bench", "--seconds=1", `--server=127.0.0.1:${first.port}`);
+        assert.match(bench, /\blost +0\n/);
+      }
       const [s2sOne, s2sTwo] = [getAvailablePort(), getAvailablePort()];
-      const configOf = (own: number, other: number) => ({
-        sqlite: { path: "/pushd.db" },
+      const linked = (own: number, other: number) => ({
+        ...alone,
         node_id: `node-${own}`,
         s2s_listen_addr: `127.0.0.1:${own}`,
         s2s_peers: [`127.0.0.1:${other}`],
       });
-      const first = await one.start(configOf(s2sOne, s2sTwo));
-      try {
-        using client = await Client.connect(first.port);
-        assert.match(await client.reply("pub channel1 hello"), /^PUBLISHED /);
-        const bench = await one.run("bench", "--seconds=1", `--server=127.0.0.1:${first.port}`);
-        assert.match(bench, /\blost +0\n/);
-      } finally {
-        await first[Symbol.asyncDispose]();
-      }
-      await using again = await one.start(configOf(s2sOne, s2sTwo));
+      await using again = await one.start(linked(s2sOne, s2sTwo));
       using kept = await Client.connect(again.port);
       assert.match(await kept.reply("his channel1 0"), /"msg":"hello"/);
-      await using peer = await two.start(configOf(s2sTwo, s2sOne));
+      await using peer = await two.start(linked(s2sTwo, s2sOne));
       await untilLinked(peer);
       using far = await Client.connect(peer.port);
       await far.ask("sub channel2", "SUBSCRIBED channel2");
@@ -97,6 +145,25 @@ if (BINARY !== "") {
       assert.match(await far.line(), /^MESSAGE channel2 \d{16} across$/);
     },
   });
+}
+
+/** A prefix that starts the program where `setUp` has been run in name spaces of its own. */
+function inside(setUp: string, ...spaces: string[]): string[] {
+  return ["unshare", ...spaces, "/bin/sh", "-c", `${setUp} && exec "$0" "$@"`];
+}
+
+/** Runs a command of the program to its end, which has to be a good one; returns what it printed. */
+async function runTool(program: readonly string[], ...args: string[]): Promise<string> {
+  const [first, ...words] = program;
+  const { code, stdout, stderr } = await new Deno.Command(first, {
+    args: [...words, ...args],
+    cwd: "/",
+    clearEnv: true,
+    env: pushdEnv(),
+  }).output();
+  const decoder = new TextDecoder();
+  assert.equal(code, 0, decoder.decode(stderr));
+  return decoder.decode(stdout);
 }
 
 /** Polls `/s/nodes` until the other node is up. */
@@ -144,12 +211,7 @@ class EmptyRoot implements AsyncDisposable {
 
   /** Runs a command to its end, and returns what it printed. */
   async run(...args: string[]): Promise<string> {
-    const [program, ...words] = this.#command('exec /usr/sbin/chroot "$0" /pushd "$@"');
-    const { code, stdout, stderr } = await new Deno.Command(program, { args: [...words, ...args] })
-      .output();
-    const decoder = new TextDecoder();
-    assert.equal(code, 0, decoder.decode(stderr));
-    return decoder.decode(stdout);
+    return await runTool(this.#command('exec /usr/sbin/chroot "$0" /pushd "$@"'), ...args);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -15,6 +15,7 @@ const PACKAGES = {
   "nats-server": "nats-server",
   openssl: "openssl",
   nc: "netcat-openbsd",
+  nsenter: "util-linux",
   prlimit: "util-linux",
   promtool: "prometheus",
   ps: "procps",

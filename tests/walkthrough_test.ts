@@ -6,6 +6,7 @@ import { Client, pushdEnv, startPushd, within } from "./harness.ts";
 import { openTelnet } from "./harness_terminal.ts";
 import { readTranscripts, replay } from "./harness_transcript.ts";
 import { findTool, requireTool } from "./require.ts";
+import { firstMinute } from "./walkthrough.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
@@ -14,19 +15,7 @@ Deno.test({
   name: `the README's walkthrough in two telnet programs, word for word${tools.reason}`,
   ignore: tools.ignore,
   async fn() {
-    const readme = await Deno.readTextFile(new URL("README.md", ROOT));
-    const { scenes } = readTranscripts(readme);
-    const scene = {
-      config: null,
-      nodes: 0,
-      steps: scenes[0].steps.filter(({ kind }) => kind !== "run"),
-    };
-    const texts = scene.steps.flatMap((step) => "text" in step ? [step.text] : []);
-    assert.ok(texts.every((text) => !text.includes("…")), "the walkthrough leaves nothing out");
-    const starts = scene.steps.filter(({ kind }) => kind === "start");
-    assert.ok(starts.length >= 2, "the walkthrough has two telnet sessions");
-    assert.ok(texts.some((text) => text.startsWith("MESSAGE ")), "a message is seen");
-
+    const scene = await firstMinute();
     await using pushd = await startPushd({ config: { node_id: "myhost:2222" } });
     const { port, statsPort } = pushd;
     await replay(scene, { servers: [{ port, statsPort }], open: openTelnet });
