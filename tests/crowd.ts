@@ -3,8 +3,8 @@
 import { within } from "./harness_within.ts";
 import { LineClient } from "./load_client.ts";
 
-/** Connects under way at one time. */
-const AT_ONCE = 200;
+/** Connects under way at one time: less than the shortest backlog, which is that of Deno 2.4. */
+const AT_ONCE = 100;
 /** How long a whole crowd may take to come in, or to be sent away, ms. */
 const DEADLINE_MS = 30_000;
 
@@ -33,7 +33,8 @@ export class Crowd implements AsyncDisposable {
   /** Resolves once all are connected and have sent theirs; `texts` are sent in turn. */
   static async gather(port: number, count: number, texts: readonly string[]): Promise<Crowd> {
     const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--allow-net", import.meta.url, `${port}`, `${count}`, JSON.stringify(texts)],
+      // Deno lets nobody else look into /proc.
+      args: ["run", "--allow-all", import.meta.url, `${port}`, `${count}`, JSON.stringify(texts)],
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",
@@ -99,8 +100,25 @@ async function comeIn(
     for (const { client, startMs } of await Promise.all(some)) {
       ending.push(untilClosed(client, startMs, report));
     }
+    // The kernel connects them before the server knows of any, and forgets those beyond the backlog.
+    while (acceptQueue(port) > 0) await new Promise((resolve) => setTimeout(resolve, 1));
   }
   return ending;
+}
+
+/** How many connections wait to be accepted on a port of IPv4. */
+function acceptQueue(port: number): number {
+  using table = Deno.openSync("/proc/net/tcp");
+  const bytes = new Uint8Array(4096);
+  let text = "";
+  // Those that listen (0A) come first, and behind them there can be very many.
+  for (let count = table.readSync(bytes); count !== null; count = table.readSync(bytes)) {
+    text += new TextDecoder().decode(bytes.subarray(0, count));
+    const hex = port.toString(16).toUpperCase().padStart(4, "0");
+    const found = new RegExp(`: \\w+:${hex} \\w+:0000 0A \\w+:(\\w+) `).exec(text);
+    if (found !== null) return Number.parseInt(found[1], 16);
+  }
+  throw new Error(`nobody listens on ${port}`);
 }
 
 async function untilClosed(
