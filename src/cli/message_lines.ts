@@ -1,6 +1,7 @@
 // Messages as JSON lines, the form in which history moves between stores.
 
 import { Buffer } from "node:buffer";
+import { viewOf } from "../core/text_copy.ts";
 import type { ChannelBlock } from "../engine/ports/history_store.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
 import {
@@ -108,10 +109,11 @@ export function blockOf(messages: readonly MessageLine[]): ChannelBlock {
   const lines = new Uint8Array(
     texts.reduce((sum, { length }) => sum + prefix.length + length + MESSAGE_LINE_EXTRA, 0),
   );
+  const out = { bytes: lines, data: viewOf(lines) };
   let at = 0;
   messages.forEach(({ ts }, i) => {
     const digits = Buffer.from(String(ts).padStart(TIMESTAMP_DIGITS, "0"), "latin1");
-    at = writeMessageLine(lines, at, prefix, digits, texts[i], 0, texts[i].length);
+    at = writeMessageLine(out, at, prefix, digits, texts[i], 0, texts[i].length);
   });
   return {
     app,

@@ -1,9 +1,22 @@
 // Byte buffers from a pool by size class, shared by reference count.
 
+import { viewOf } from "./text_copy.ts";
+
 const MIN_CLASS_BITS = 8; // 256 B
 const MAX_CLASS_BITS = 20; // 1 MiB
 /** Free bytes kept per size class; what is released beyond goes to the garbage collector. */
 const MAX_FREE_BYTES_PER_CLASS = 4 * 1024 * 1024;
+
+/** Bytes of the pool; they keep their second view, which costs more to make than they do. */
+class Memory {
+  #data: DataView | null = null;
+
+  constructor(readonly bytes: Uint8Array<ArrayBuffer>) {}
+
+  get data(): DataView {
+    return this.#data ??= viewOf(this.bytes);
+  }
+}
 
 /** A buffer with an owner count. Filled by its first owner, then sealed and only read. */
 export class PooledBuffer {
@@ -11,12 +24,21 @@ export class PooledBuffer {
   length = 0;
   /** The bytes in use as one view, made once by {@link seal} for everybody who writes them out. */
   view: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   #pool: BufferPool;
+  #memory: Memory;
   #refs = 1;
 
-  constructor(pool: BufferPool, readonly bytes: Uint8Array<ArrayBuffer>) {
+  constructor(pool: BufferPool, memory: Memory) {
     this.#pool = pool;
-    this.view = bytes;
+    this.#memory = memory;
+    this.bytes = memory.bytes;
+    this.view = memory.bytes;
+  }
+
+  /** The same bytes for {@link copyText}. */
+  get data(): DataView {
+    return this.#memory.data;
   }
 
   /** Ends the filling: `view` now shows the bytes in use. */
@@ -33,13 +55,13 @@ export class PooledBuffer {
 
   /** Gives one ownership back; the last one returns the bytes to the pool. */
   release(): void {
-    if (--this.#refs === 0) this.#pool.put(this.bytes);
+    if (--this.#refs === 0) this.#pool.putMemory(this.#memory);
   }
 }
 
 /** Allocates {@link PooledBuffer}s in powers of two from 256 B to 1 MiB; larger ones exactly. */
 export class BufferPool {
-  #free: Uint8Array<ArrayBuffer>[][] = [];
+  #free: Memory[][] = [];
 
   constructor() {
     for (let bits = MIN_CLASS_BITS; bits <= MAX_CLASS_BITS; bits++) this.#free.push([]);
@@ -47,7 +69,7 @@ export class BufferPool {
 
   /** A buffer of at least `minBytes` with one owner. Its old contents are not erased. */
   acquire(minBytes: number): PooledBuffer {
-    return new PooledBuffer(this, this.take(minBytes));
+    return new PooledBuffer(this, this.#take(minBytes));
   }
 
   /** A sealed copy of `bytes` with one owner. */
@@ -60,17 +82,27 @@ export class BufferPool {
 
   /** Plain bytes of at least `minBytes`, to be given back by {@link put}. */
   take(minBytes: number): Uint8Array<ArrayBuffer> {
-    const bits = classBits(minBytes);
-    if (bits > MAX_CLASS_BITS) return new Uint8Array(minBytes);
-    return this.#free[bits - MIN_CLASS_BITS].pop() ?? new Uint8Array(1 << bits);
+    return this.#take(minBytes).bytes;
   }
 
   /** Takes bytes back. They must not be used any more. */
   put(bytes: Uint8Array<ArrayBuffer>): void {
-    const bits = classBits(bytes.length);
-    if (bits > MAX_CLASS_BITS || bytes.length !== 1 << bits) return;
+    this.putMemory(new Memory(bytes));
+  }
+
+  #take(minBytes: number): Memory {
+    const bits = classBits(minBytes);
+    if (bits > MAX_CLASS_BITS) return new Memory(new Uint8Array(minBytes));
+    return this.#free[bits - MIN_CLASS_BITS].pop() ?? new Memory(new Uint8Array(1 << bits));
+  }
+
+  /** As {@link put}, for {@link PooledBuffer}. */
+  putMemory(memory: Memory): void {
+    const { length } = memory.bytes;
+    const bits = classBits(length);
+    if (bits > MAX_CLASS_BITS || length !== 1 << bits) return;
     const free = this.#free[bits - MIN_CLASS_BITS];
-    if (free.length << bits < MAX_FREE_BYTES_PER_CLASS) free.push(bytes);
+    if (free.length << bits < MAX_FREE_BYTES_PER_CLASS) free.push(memory);
   }
 }
 

@@ -151,7 +151,7 @@ export class Channel implements RoutedChannel {
     } else if (open.length + need > open.bytes.length) {
       open = this.#grow(open, need);
     }
-    open.length = writeMessageLine(open.bytes, open.length, this.prefix, digits, src, start, end);
+    open.length = writeMessageLine(open, open.length, this.prefix, digits, src, start, end);
     if (from !== undefined || this.#froms !== null) {
       this.#froms ??= new Array(this.#count).fill(undefined);
       this.#froms.push(from);

@@ -1,5 +1,6 @@
 // The two forms in which messages reach a client: MESSAGE lines, and EVENT lines with JSON.
 
+import { copyText, LastView, NATIVE_COPY_BYTES, viewOf } from "../core/text_copy.ts";
 import { CR, decodeUtf8, encodeUtf8, LF, SPACE } from "./bytes.ts";
 
 /** How a connection wants its deliveries; `hello 1 json` chooses "json". */
@@ -61,14 +62,26 @@ export function isPrefixOf(
 /** Bytes of a MESSAGE line beside its prefix and its message: timestamp, space, CR LF. */
 export const MESSAGE_LINE_EXTRA = TIMESTAMP_DIGITS + 1 + 2;
 
+/** CR LF as a little-endian number. */
+const CR_LF = CR | LF << 8;
+
+/** Where lines are written to: the same bytes in two views. */
+export interface LineBytes {
+  readonly bytes: Uint8Array;
+  readonly data: DataView;
+}
+
+/** The last digits and messages that were written. */
+const digitsView = new LastView();
+const sourceView = new LastView();
+
 /**
  * Writes one MESSAGE line into `out` at `at` and returns the offset behind it. The caller has made
- * room for `prefix.length + (end - start) + MESSAGE_LINE_EXTRA` bytes.
- *
- * On the hot path: loops for what is short, because a native copy costs as much as 60 bytes of one.
+ * room for `prefix.length + (end - start) + MESSAGE_LINE_EXTRA` bytes, and has seen that the message is
+ * valid UTF-8.
  */
 export function writeMessageLine(
-  out: Uint8Array,
+  { bytes: out, data }: LineBytes,
   at: number,
   prefix: Uint8Array,
   digits: Uint8Array,
@@ -84,17 +97,29 @@ export function writeMessageLine(
     out.set(prefix, o);
     o += prefixLength;
   }
-  for (let i = 0; i < TIMESTAMP_DIGITS; i++) out[o++] = digits[i];
+  o = copyText(data, o, digitsView.of(digits), 0, TIMESTAMP_DIGITS);
   out[o++] = SPACE;
-  if (end - start <= 80) {
-    for (let i = start; i < end; i++) out[o++] = src[i];
+  if (end - start < NATIVE_COPY_BYTES) {
+    o = copyText(data, o, sourceView.of(src), start, end);
   } else {
     out.set(src.subarray(start, end), o);
     o += end - start;
   }
-  out[o++] = CR;
-  out[o++] = LF;
-  return o;
+  data.setUint16(o, CR_LF, true);
+  return o + 2;
+}
+
+const PUBLISHED = viewOf(encodeUtf8("PUBLISHED "));
+
+/** Length of the line that {@link writePublished} writes. */
+export const PUBLISHED_BYTES = PUBLISHED.byteLength + TIMESTAMP_DIGITS + 2;
+
+/** Writes the reply `PUBLISHED` with a timestamp's digits into `out` at `at`; returns the offset behind it. */
+export function writePublished(out: DataView, at: number, digits: Uint8Array): number {
+  let o = copyText(out, at, PUBLISHED, 0, PUBLISHED.byteLength);
+  o = copyText(out, o, digitsView.of(digits), 0, TIMESTAMP_DIGITS);
+  out.setUint16(o, CR_LF, true);
+  return o + 2;
 }
 
 /** The channel in the MESSAGE line with which `bytes` begin. */

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { anyText } from "../../tests/any_text.ts";
+import { viewOf } from "../core/text_copy.ts";
 import { decodeUtf8, encodeUtf8 } from "./bytes.ts";
 import {
   eventLine,
@@ -40,7 +41,15 @@ function line(name: string, ts: number, msg: string): Uint8Array {
   const src = encodeUtf8(`<${msg}>`);
   const out = new Uint8Array(3 + prefix.length + src.length - 2 + MESSAGE_LINE_EXTRA).fill(7);
   const digits = encodeUtf8(String(ts).padStart(16, "0"));
-  const end = writeMessageLine(out, 3, prefix, digits, src, 1, src.length - 1);
+  const end = writeMessageLine(
+    { bytes: out, data: viewOf(out) },
+    3,
+    prefix,
+    digits,
+    src,
+    1,
+    src.length - 1,
+  );
   assert.equal(end, out.length);
   assert.deepEqual([...out.subarray(0, 3)], [7, 7, 7]);
   return out;

@@ -1,6 +1,7 @@
 // The request parser: bytes in, events out, at whatever byte the network cut them.
 
 import { CR, indexOfByte, isUtf8, LF, NUL, SPACE } from "./bytes.ts";
+import { findLineEnd, findLineEnds, lineEnds, WINDOW_BYTES } from "./line_ends.ts";
 
 /** What a {@link Parser} calls; the bytes are the parser's and good until the call returns. */
 export interface ParserEvents {
@@ -42,6 +43,11 @@ const enum Telnet {
 }
 
 const EMPTY = new Uint8Array(0);
+
+/** From this many bytes on, the ends of lines are looked for many at a time. */
+const MIN_SCAN_BYTES = 512;
+/** Whether what was found is still being used: an event may give another parser something to do. */
+let isScanning = false;
 
 /**
  * Splits a client's bytes into requests (docs/protocol.md, "Framing").
@@ -179,6 +185,10 @@ export class Parser {
       const last = buf.subarray(at, end).lastIndexOf(LF);
       valid = last >= 0 && isUtf8(buf, at, at + last);
     }
+    while (end - at >= MIN_SCAN_BYTES && !isScanning) {
+      at = this.#feedMany(buf, at, end, valid);
+      if (this.#halted) return at;
+    }
     while (at < end) {
       const lf = indexOfByte(buf, LF, at, end);
       if (lf < 0) {
@@ -190,6 +200,33 @@ export class Parser {
       if (this.#halted) return at;
     }
     return at;
+  }
+
+  /** As {@link #feed}, for some of many lines, or a long one: returns how far it came. */
+  #feedMany(buf: Uint8Array, from: number, end: number, utf8: boolean): number {
+    const count = findLineEnds(buf, from, end);
+    if (count === 0) {
+      const lf = findLineEnd(buf, Math.min(from + WINDOW_BYTES, end), end);
+      if (lf < 0) {
+        this.#keep(buf, from, end);
+        return end;
+      }
+      this.#line(buf, from, lf, utf8 || isUtf8(buf, from, lf));
+      return lf + 1;
+    }
+    isScanning = true;
+    try {
+      let at = from;
+      for (let i = 0; i < count; i++) {
+        const lf = from + lineEnds[i];
+        this.#line(buf, at, lf, utf8 || isUtf8(buf, at, lf));
+        at = lf + 1;
+        if (this.#halted) break;
+      }
+      return at;
+    } finally {
+      isScanning = false;
+    }
   }
 
   /** Keeps a piece of a line that is not finished, up to the limit. */

@@ -3,11 +3,10 @@
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { CommitGroup, CommitWaiter } from "../engine/ports/history_queue.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
-import { TIMESTAMP_DIGITS } from "../proto/encoder.ts";
+import { PUBLISHED_BYTES, writePublished } from "../proto/encoder.ts";
 import type { Writer } from "./writer.ts";
 
 const FIRST_BYTES = 256;
-const PUBLISHED = encodeUtf8("PUBLISHED ");
 const NOT_STORED = " delivered but not stored: the store failed while it was on its way; " +
   "publish it again once the store works";
 
@@ -66,14 +65,8 @@ export class HeldReplies implements CommitWaiter {
       group.waiters.push(this);
     }
     segment.published++;
-    const lines = roomIn(segment, PUBLISHED.length + TIMESTAMP_DIGITS + 2);
-    const { bytes } = lines;
-    let o = lines.length;
-    for (let i = 0; i < PUBLISHED.length; i++) bytes[o++] = PUBLISHED[i];
-    for (let i = 0; i < TIMESTAMP_DIGITS; i++) bytes[o++] = digits[i];
-    bytes[o++] = 0x0d;
-    bytes[o++] = LF;
-    lines.length = o;
+    const lines = roomIn(segment, PUBLISHED_BYTES);
+    lines.length = writePublished(lines.data, lines.length, digits);
   }
 
   /** Holds another reply line behind those that are held; its CR LF is added. */

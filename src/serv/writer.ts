@@ -4,6 +4,7 @@ import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Histogram } from "../core/histogram.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
+import { PUBLISHED_BYTES, writePublished } from "../proto/encoder.ts";
 
 /**
  * Queued buffers are joined up to this size for one write: not more, as each of hundreds of clients that
@@ -14,9 +15,6 @@ const MAX_JOINED_BYTES = 64 * 1024;
 const ALONE_BYTES = 32 * 1024;
 const FIRST_REPLY_BYTES = 256;
 const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
-const PUBLISHED = encodeUtf8("PUBLISHED ");
-/** `PUBLISHED`, a space, 16 digits, CR LF. */
-const PUBLISHED_BYTES = 28;
 
 const encoder = new TextEncoder();
 
@@ -123,13 +121,7 @@ export class Writer implements TurnTask {
   queuePublished(digits: Uint8Array): void {
     if (this.#state !== "open") return;
     const replies = this.#roomForReply(PUBLISHED_BYTES);
-    const { bytes } = replies;
-    let o = replies.length;
-    for (let i = 0; i < 10; i++) bytes[o++] = PUBLISHED[i];
-    for (let i = 0; i < 16; i++) bytes[o++] = digits[i];
-    bytes[o++] = 0x0d;
-    bytes[o++] = LF;
-    replies.length = o;
+    replies.length = writePublished(replies.data, replies.length, digits);
     this.#count(PUBLISHED_BYTES);
   }
 

@@ -1,6 +1,7 @@
 // Between documents of MongoDB and blocks of MESSAGE lines.
 
 import { Long, ObjectId } from "mongodb";
+import { viewOf } from "../core/text_copy.ts";
 import type { Block, ChannelBlock } from "../engine/ports/history_store.ts";
 import { encodeUtf8, indexOfByte, LF } from "../proto/bytes.ts";
 import {
@@ -78,10 +79,11 @@ export function toBlocks(channel: string, messages: readonly ReadMessage[]): Blo
 function toBlock(prefix: Uint8Array, run: readonly ReadMessage[]): Block {
   const size = run.reduce((sum, message) => sum + lineBytes(message, prefix.length), 0);
   const lines = new Uint8Array(size);
+  const out = { bytes: lines, data: viewOf(lines) };
   let at = 0;
   for (const { ts, text } of run) {
     const digits = encodeUtf8(String(ts).padStart(TIMESTAMP_DIGITS, "0"));
-    at = writeMessageLine(lines, at, prefix, digits, text, 0, text.length);
+    at = writeMessageLine(out, at, prefix, digits, text, 0, text.length);
   }
   return {
     node: run[0].node,
