@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { buffers } from "../src/core/buffer_pool.ts";
+import { SmallSet } from "../src/core/small_set.ts";
 import { Turn, type TurnTask } from "../src/core/turn.ts";
 import type { Batch, Channel, Subscription } from "../src/engine/channel.ts";
 import { App } from "../src/engine/channel_table.ts";
@@ -106,7 +107,7 @@ interface Way {
 
 /** A client of a node: a connection as far as history is concerned. */
 export class Visitor {
-  readonly replays = new Set<CatchUp>();
+  readonly replays = new SmallSet<CatchUp>();
   readonly client: Client;
   subscription: Subscription | null = null;
   form: "text" | "json" = "json";

@@ -1,5 +1,6 @@
 // A subscription that the other nodes are being told of: the channel has a follower, who gets nothing yet.
 
+import type { SmallSet } from "../core/small_set.ts";
 import type { Subscription } from "./channel.ts";
 import type { CatchUp } from "./replay.ts";
 
@@ -8,7 +9,7 @@ export class Announced implements CatchUp {
   /** Until the other nodes know of it; null when there is nothing to wait for. */
   ready: Promise<void> | null = null;
 
-  constructor(readonly subscription: Subscription, readonly siblings: Set<CatchUp>) {
+  constructor(readonly subscription: Subscription, readonly siblings: SmallSet<CatchUp>) {
     subscription.channel.catchingUp++;
     siblings.add(this);
   }

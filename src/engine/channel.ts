@@ -27,6 +27,9 @@ export interface ChannelOwner {
   remove(channel: Channel): void;
 }
 
+/** Shared by all channels without subscribers, and never changed. */
+const NOBODY: Subscription[] = [];
+
 /** One follower's place among a channel's subscribers. */
 export interface Subscription {
   readonly follower: Follower;
@@ -51,7 +54,8 @@ export interface Batch {
  * moment of each of its messages.
  */
 export class Channel implements RoutedChannel {
-  readonly subscribers: Subscription[] = [];
+  /** Not to be changed by others. Another array whenever the first one comes. */
+  subscribers: Subscription[] = NOBODY;
   /** How many those are: kept here, too, since a walk over a million channels waits for memory. */
   subscriberCount = 0;
   /** Sessions subscribed but still reading history. */
@@ -248,7 +252,10 @@ export class Channel implements RoutedChannel {
   /** Adds a subscription to the live ones. The open batch must be closed. */
   join(subscription: Subscription): void {
     subscription.index = this.subscribers.length;
-    this.subscriberCount = this.subscribers.push(subscription);
+    // Made with room for this one; a push to an empty array makes room for 17.
+    if (subscription.index === 0) this.subscribers = [subscription];
+    else this.subscribers.push(subscription);
+    this.subscriberCount = this.subscribers.length;
   }
 
   /** Takes a subscription out of the live ones, in constant time. */

@@ -1,5 +1,6 @@
 // The history of a cluster, as one of its nodes sees it: `his`, `sub … <timestamp>`, and its own part for peers.
 
+import type { SmallSet } from "../core/small_set.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { nextTurn } from "../core/turn.ts";
@@ -151,7 +152,7 @@ export class ClusterHistory {
    */
   begin(
     subscription: Subscription,
-    siblings: Set<CatchUp>,
+    siblings: SmallSet<CatchUp>,
     afterTs: number,
   ): ReplayStart | Promise<ReplayStart> {
     const { channel } = subscription;

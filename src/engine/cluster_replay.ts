@@ -1,5 +1,6 @@
 // The catching-up reader in a cluster: all nodes' messages for one subscription, until it turns live.
 
+import type { SmallSet } from "../core/small_set.ts";
 import { spawn } from "../core/spawn.ts";
 import { nextTurn } from "../core/turn.ts";
 import { WireError } from "../proto/errors.ts";
@@ -86,7 +87,7 @@ export class ClusterReplay implements CatchUp, LogReader {
     readonly parts: ReplayParts,
     readonly subscription: Subscription,
     /** The replays of the same connection; this one is among them while it lasts. */
-    readonly siblings: Set<CatchUp>,
+    readonly siblings: SmallSet<CatchUp>,
   ) {
     subscription.channel.catchingUp++;
     siblings.add(this);

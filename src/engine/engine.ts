@@ -194,9 +194,9 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   closeSession(session: Session): void {
     if (session.closed) return;
     session.closed = true;
-    for (const subscription of session.subscriptions.values()) this.#leave(subscription);
+    for (const subscription of session.subscriptions) this.#leave(subscription);
     for (const replay of session.replays) replay.stop();
-    for (const channel of session.subscriptions.keys()) this.#afterLeave(channel);
+    for (const { channel } of session.subscriptions) this.#afterLeave(channel);
     session.subscriptions.clear();
   }
 
@@ -374,7 +374,7 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
       );
     }
     const subscription: Subscription = { follower: session, channel, index: -1 };
-    session.subscriptions.set(channel, subscription);
+    session.subscriptions.add(subscription);
     this.counters.subscriptions++;
     return subscription;
   }
@@ -421,7 +421,7 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
 
   /** Hands out what the session's channels have collected; before its form of delivery changes. */
   closeBatches(session: Session): void {
-    for (const channel of session.subscriptions.keys()) this.closeBatch(channel);
+    for (const { channel } of session.subscriptions) this.closeBatch(channel);
   }
 
   /**

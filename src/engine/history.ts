@@ -1,5 +1,6 @@
 // The history of all channels: the newest messages in memory, all of them in a store where there is one.
 
+import type { SmallSet } from "../core/small_set.ts";
 import { Buffer } from "node:buffer";
 import { nextTurn } from "../core/turn.ts";
 import { historyJson, type Message, prefixLengthOf } from "../proto/encoder.ts";
@@ -202,7 +203,7 @@ export class History {
     host: ReplayHost,
     subscription: Subscription,
     app: App,
-    siblings: Set<CatchUp>,
+    siblings: SmallSet<CatchUp>,
     afterTs: number,
   ): ReplayStart | Promise<ReplayStart> {
     const { channel } = subscription;

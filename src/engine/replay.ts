@@ -1,5 +1,6 @@
 // The catching-up reader: kept messages for one subscription, until it turns live.
 
+import type { SmallSet } from "../core/small_set.ts";
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import { spawn } from "../core/spawn.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
@@ -59,7 +60,7 @@ export class Replay implements CatchUp {
     readonly subscription: Subscription,
     afterTs: number,
     /** The replays of the same connection; this one is among them while it lasts. */
-    readonly siblings: Set<CatchUp>,
+    readonly siblings: SmallSet<CatchUp>,
   ) {
     this.#afterTs = afterTs;
     subscription.channel.catchingUp++;

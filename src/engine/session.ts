@@ -2,9 +2,10 @@
 
 import type { Form } from "../proto/encoder.ts";
 import type { App } from "./channel_table.ts";
-import type { Channel, Subscription } from "./channel.ts";
 import type { Subscriber } from "./ports/subscriber.ts";
 import type { CatchUp } from "./replay.ts";
+import { SmallSet } from "../core/small_set.ts";
+import { Subscriptions } from "./subscriptions.ts";
 
 /** State of one connection. The engine changes its subscriptions, the auth commands its identity. */
 export class Session {
@@ -16,9 +17,9 @@ export class Session {
   isAppServer = false;
   /** The form of deliveries; see `hello`. */
   form: Form = "text";
-  readonly subscriptions: Map<Channel, Subscription> = new Map();
+  readonly subscriptions: Subscriptions = new Subscriptions();
   /** Replays that have not caught up yet. */
-  readonly replays: Set<CatchUp> = new Set();
+  readonly replays: SmallSet<CatchUp> = new SmallSet();
   closed = false;
 
   constructor(
