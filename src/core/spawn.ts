@@ -20,11 +20,19 @@ export interface Crash {
 
 const log = getLogger("core");
 
+/** What stands among the running tasks of a name; the links are ours. */
+export interface Enlisted {
+  /** When it began: monotonic, whole ms. */
+  readonly startedMs: number;
+  older: Enlisted | null;
+  newer: Enlisted | null;
+}
+
 /** The tasks of one name, in the order in which they began. */
 interface Running {
   count: number;
-  oldest: SpawnedTask | null;
-  newest: SpawnedTask | null;
+  oldest: Enlisted | null;
+  newest: Enlisted | null;
 }
 
 /** The tasks that are running, by name: linked with each other, as there is one for every connection. */
@@ -60,16 +68,16 @@ class SpawnedTask implements Task {
   readonly done: Promise<void>;
   /** Monotonic, whole ms. */
   readonly startedMs: number = Math.round(performance.now());
-  older: SpawnedTask | null = null;
-  newer: SpawnedTask | null = null;
+  older: Enlisted | null = null;
+  newer: Enlisted | null = null;
   #controller: AbortController | null;
 
   constructor(readonly name: string, fn: (signal: AbortSignal) => Promise<void>) {
     this.#controller = fn.length > 0 ? new AbortController() : null;
-    link(this);
+    enlist(name, this);
     if (this.#controller !== null) stoppable.add(this);
     this.done = supervise(name, fn, this.#controller).finally(() => {
-      unlink(this);
+      delist(name, this);
       stoppable.delete(this);
     });
   }
@@ -79,10 +87,15 @@ class SpawnedTask implements Task {
   }
 }
 
-function link(task: SpawnedTask): void {
-  const tasks = running.get(task.name);
+/**
+ * Counts something among the running tasks of a name that is not the work of one function: a connection
+ * lives in the callbacks of its reads, as a promise and the frame of a function that waits would take a
+ * kilobyte of each. Its promises are given to {@link watch}, and what its callbacks throw to {@link crash}.
+ */
+export function enlist(name: string, task: Enlisted): void {
+  const tasks = running.get(name);
   if (tasks === undefined) {
-    running.set(task.name, { count: 1, oldest: task, newest: task });
+    running.set(name, { count: 1, oldest: task, newest: task });
     return;
   }
   tasks.count++;
@@ -91,14 +104,15 @@ function link(task: SpawnedTask): void {
   tasks.newest = task;
 }
 
-function unlink(task: SpawnedTask): void {
+/** Its work is over; to be called once. */
+export function delist(name: string, task: Enlisted): void {
   const { older, newer } = task;
   // Whoever keeps a task that has ended does not keep its neighbours.
   task.older = null;
   task.newer = null;
-  const tasks = running.get(task.name);
+  const tasks = running.get(name);
   if (tasks === undefined) return;
-  if (--tasks.count === 0) running.delete(task.name);
+  if (--tasks.count === 0) running.delete(name);
   if (older === null) tasks.oldest = newer;
   else older.newer = newer;
   if (newer === null) tasks.newest = older;
@@ -117,7 +131,7 @@ export interface RunningTasks {
 /** What is running, by name, in alphabetical order. */
 export function runningTasks(): RunningTasks[] {
   const nowMs = performance.now();
-  const since = (task: SpawnedTask | null) => Math.max(0, nowMs - (task?.startedMs ?? nowMs));
+  const since = (task: Enlisted | null) => Math.max(0, nowMs - (task?.startedMs ?? nowMs));
   return [...running]
     .map(([name, { count, oldest, newest }]) => ({
       name,
@@ -157,6 +171,11 @@ async function supervise(
     if (signal.aborted && (error === signal.reason || isAbortError(error))) return;
     crash(name, error);
   }
+}
+
+/** Looks after a piece of work of something that is {@link enlist}ed: its failure is a bug. */
+export function watch(name: string, work: Promise<void>): void {
+  work.catch((error) => crash(name, error));
 }
 
 /** Ends the process as a task of this name does when it throws; for what fails outside of any task. */

@@ -1,7 +1,8 @@
 // One client connection: reads, hands the bytes to its requests, writes, and knows when to close.
 
-import { BufferPool, type PooledBuffer } from "../core/buffer_pool.ts";
+import type { PooledBuffer } from "../core/buffer_pool.ts";
 import type { Logger } from "../core/logger.ts";
+import { crash, delist, enlist, type Enlisted, watch } from "../core/spawn.ts";
 import type { TimingWheel, WheelEntry } from "../core/timing_wheel.ts";
 import { isPollDue, nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
@@ -12,14 +13,23 @@ import type { ErrorCode } from "../proto/errors.ts";
 import type { Farewell } from "./farewell.ts";
 import type { CloseReason, ServCounters, ServLimits } from "./limits.ts";
 import { HeldReplies, type HeldRepliesOwner } from "./held_replies.ts";
-import { holdBack, type ReadBudget } from "./pace.ts";
+import { holdBack, mustHoldBack, type ReadBudget } from "./pace.ts";
+import { ReadBuffers, TINY_BYTES } from "./read_buffers.ts";
 import { type RequestHost, Requests } from "./requests.ts";
 import { closeQuietly } from "../core/close_quietly.ts";
 import { type Socket } from "./socket.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
-/** A silent connection waits for its next bytes in a buffer of this size. */
-const FIRST_READ_BYTES = 512;
+/** The name under which connections are looked after. */
+export const CONNECTION_TASK = "serv.connection";
+
+/**
+ * Most connections listen, and say little: they wait for their next bytes in a buffer of
+ * {@link TINY_BYTES}. Where that was too small, this is the size, until it would have been enough
+ * so many times in a row.
+ */
+const TALKER_BYTES = 512;
+const QUIET_READS = 2;
 /** What a connection may keep while it waits, as large as its last reads were. */
 const MAX_WAITING_READ_BYTES = 16 * 1024;
 /**
@@ -41,7 +51,7 @@ const LINGER_MS = 1000;
 /** How long before the idle timeout a person is told, ms. */
 const NOTE_BEFORE_MS = 30_000;
 
-const readBuffers = new BufferPool();
+const readBuffers = new ReadBuffers();
 
 /** What connections share. */
 export interface ConnectionHost {
@@ -70,29 +80,36 @@ export interface LeftBehind {
   readonly pending: number;
 }
 
+const NOTHING_LEFT: LeftBehind = { channels: 0, pending: 0 };
+
 /** Connections are numbered from the start of the process on. */
 let lastId = 0;
 
 /** Serves one client, from accept to close. */
 export class Connection
-  implements Subscriber, WriterOwner, RequestHost, HeldRepliesOwner, WheelEntry {
+  implements Subscriber, WriterOwner, RequestHost, HeldRepliesOwner, WheelEntry, Enlisted {
   // The timing wheel's.
   prev: WheelEntry | null = null;
   next: WheelEntry | null = null;
   slot = -1;
   dueMs = 0;
 
+  // The running tasks'.
+  older: Enlisted | null = null;
+  newer: Enlisted | null = null;
+  readonly startedMs: number = Math.round(performance.now());
+
   readonly id: number = ++lastId;
   readonly session: Session;
   /** Bytes that came from the client. */
   bytesIn = 0;
-  readonly connectedAtMs: number = performance.now();
   readonly writer: Writer;
-  readonly held: HeldReplies = new HeldReplies(this);
 
   #host: ConnectionHost;
   #conn: Socket;
   #requests: Requests;
+  /** Made for the first reply that has to wait. */
+  #held: HeldReplies | null = null;
   #state: State = "open";
   #reason: CloseReason = "client";
 
@@ -100,7 +117,9 @@ export class Connection
   /** Continues the read loop once nothing blocks it. */
   #resume: (() => void) | null = null;
 
-  #lastReadMs: number = this.connectedAtMs;
+  #lastReadMs: number = this.startedMs;
+  /** How many reads in a row were done with a tiny buffer, or would have been: up to {@link QUIET_READS}. */
+  #quietReads = QUIET_READS;
   #noted = false;
   /** Whether there are bytes read whose requests are not all carried out. */
   #isServing = false;
@@ -108,7 +127,7 @@ export class Connection
   #cutAtMs = 0;
   /** What it is closed with as soon as everything that was read has been answered. */
   #farewell: Farewell | null = null;
-  #left: LeftBehind = { channels: 0, pending: 0 };
+  #left: LeftBehind = NOTHING_LEFT;
 
   constructor(
     host: ConnectionHost,
@@ -156,68 +175,126 @@ export class Connection
 
   // ---- reading -----------------------------------------------------------------------------
 
-  /** Reads and serves until the connection ends. Throws for a bug only. */
-  async run(): Promise<void> {
+  /** Begins to read and to serve, which goes on until the connection ends. */
+  run(): void {
+    enlist(CONNECTION_TASK, this);
+    this.#read(TINY_BYTES);
+  }
+
+  #read(size: number): void {
+    if (this.isClosed) return;
+    if (this.#isTakingLeave) return watch(CONNECTION_TASK, this.#readAfterLeave(size));
     const { turn } = this.#host;
-    let size = FIRST_READ_BYTES;
-    while (!this.isClosed) {
-      // Nothing more is served, and a client that goes on sending is slowed. What it has sent is
-      // read, and dropped, once everything is written: closing over it would reset the connection.
-      while (this.#state === "finishing" || (this.#state === "open" && this.#farewell !== null)) {
-        await this.#woken();
+    const buffer = readBuffers.take(size);
+    const askedTurn = turn.count;
+    const askedMs = turn.nowMs;
+    this.#conn.read(buffer).then(
+      (count) => this.#onRead(buffer, count, askedTurn, askedMs),
+      (error) => this.#onReadFailed(buffer, error),
+    );
+  }
+
+  /**
+   * Nothing more is served, and a client that goes on sending is slowed. What it has sent is read, and
+   * dropped, once everything is written: closing over it would reset the connection.
+   */
+  get #isTakingLeave(): boolean {
+    return this.#state === "finishing" || (this.#state === "open" && this.#farewell !== null);
+  }
+
+  async #readAfterLeave(size: number): Promise<void> {
+    while (this.#isTakingLeave) await this.#woken();
+    this.#read(size);
+  }
+
+  #onReadFailed(buffer: Uint8Array<ArrayBuffer>, error: unknown): void {
+    readBuffers.put(buffer);
+    // Reset by the peer, or closed by us while the read waited.
+    this.#host.logger.debug("read failed", { error, address: this.session.address });
+    this.close(this.#reason);
+  }
+
+  /** A read that was asked for in the turn `askedTurn`, at `askedMs`, is done. */
+  #onRead(
+    buffer: Uint8Array<ArrayBuffer>,
+    count: number | null,
+    askedTurn: number,
+    askedMs: number,
+  ): void {
+    try {
+      if (count === null) {
+        readBuffers.put(buffer);
+        return this.#endOfInput();
       }
-      if (this.isClosed) return;
-      const buffer = readBuffers.take(size);
-      const askedTurn = turn.count;
-      const askedMs = turn.nowMs;
-      let count: number | null;
-      try {
-        count = await this.#conn.read(buffer);
-      } catch (error) {
-        // Reset by the peer, or closed by us while the read waited.
-        this.#host.logger.debug("read failed", { error, address: this.session.address });
-        this.close(this.#reason);
-        return;
-      }
-      if (count === null) break;
+      const { turn, counters, budget } = this.#host;
       this.#lastReadMs = turn.nowMs;
       this.#noted = false;
-      this.#host.counters.bytesIn += count;
+      counters.bytesIn += count;
       this.bytesIn += count;
       this.#isServing = true;
       if (this.#lastReadMs >= this.engine.latency.publishDueMs) {
         this.#requests.measurePublish(this.#lastReadMs);
       }
-      size = count === buffer.length
-        ? Math.min(buffer.length * READ_GROWTH, this.#maxReadBytes())
-        : Math.min(Math.max(count, FIRST_READ_BYTES), MAX_WAITING_READ_BYTES);
       // A flood is read in one microtask after the other: the turn must end now and then, and the
       // sockets of others have to be looked at.
-      if (turn.count === askedTurn) await this.#breathe(askedMs);
-      while (!this.#host.budget.take(count, turn.count, this.#maxReadBytes())) await nextTurn();
-      const channel = this.#requests.lastChannel;
-      if (channel !== null && this.engine.mayHaveReaders(channel)) {
-        await holdBack(this.engine, channel, count, () => this.#state === "open");
+      const mustBreathe = turn.count === askedTurn && this.#mustBreathe(askedMs);
+      if (mustBreathe || !budget.take(count, turn.count, this.#maxReadBytes())) {
+        watch(CONNECTION_TASK, this.#serveNextTurn(buffer, count));
+      } else {
+        this.#servePaced(buffer, count);
       }
-      const chunk = buffer.subarray(0, count);
-      const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
-      if (at < count || this.#isBlocked()) await this.#serve(chunk, at);
-      readBuffers.put(buffer);
-      this.#requests.endMeasuring();
-      this.#isServing = false;
-      this.#endIfDone();
+    } catch (error) {
+      crash(CONNECTION_TASK, error);
     }
-    this.#endOfInput();
   }
 
-  /** Lets the loop go round where a read that began at `askedMs` was done at once, and that is due. */
-  async #breathe(askedMs: number): Promise<void> {
+  /** Whether a read that began at `askedMs` was done at once, and a look at the sockets is due. */
+  #mustBreathe(askedMs: number): boolean {
     const nowMs = performance.now();
-    if (nowMs - askedMs < AT_ONCE_MS && isPollDue(nowMs)) await nextTurn();
+    return nowMs - askedMs < AT_ONCE_MS && isPollDue(nowMs);
+  }
+
+  /** Serves what was read once the loop has gone round, and there is room for it in the turn. */
+  async #serveNextTurn(buffer: Uint8Array<ArrayBuffer>, count: number): Promise<void> {
+    const { budget, turn } = this.#host;
+    do await nextTurn(); while (!budget.take(count, turn.count, this.#maxReadBytes()));
+    this.#servePaced(buffer, count);
+  }
+
+  /** Serves what was read, no faster than others read what it publishes. */
+  #servePaced(buffer: Uint8Array<ArrayBuffer>, count: number): void {
+    const { engine } = this;
+    const channel = this.#requests.lastChannel;
+    if (channel === null || !engine.mayHaveReaders(channel) || !mustHoldBack(engine, channel)) {
+      return this.#serve(buffer, count);
+    }
+    const held = holdBack(engine, channel, count, () => this.#state === "open");
+    watch(CONNECTION_TASK, held.then(() => this.#serve(buffer, count)));
+  }
+
+  /** Serves what was read, and reads on. */
+  #serve(buffer: Uint8Array<ArrayBuffer>, count: number): void {
+    const chunk = buffer.subarray(0, count);
+    const at = this.#state === "open" ? this.#requests.push(chunk, 0) : count;
+    if (at === count && !this.#isBlocked()) return this.#served(buffer, count);
+    const rest = this.#serveRest(chunk, at);
+    watch(CONNECTION_TASK, rest.then(() => this.#served(buffer, count)));
+  }
+
+  #served(buffer: Uint8Array<ArrayBuffer>, count: number): void {
+    const isFull = count === buffer.length;
+    readBuffers.put(buffer);
+    this.#requests.endMeasuring();
+    this.#isServing = false;
+    this.#quietReads = count < TINY_BYTES ? Math.min(this.#quietReads + 1, QUIET_READS) : 0;
+    this.#endIfDone();
+    if (isFull) return this.#read(Math.min(count * READ_GROWTH, this.#maxReadBytes()));
+    const least = this.#quietReads < QUIET_READS ? TALKER_BYTES : TINY_BYTES;
+    this.#read(Math.min(Math.max(count, least), MAX_WAITING_READ_BYTES));
   }
 
   /** Carries out the rest of one read's requests, from `from` on, waiting where something blocks. */
-  async #serve(chunk: Uint8Array, from: number): Promise<void> {
+  async #serveRest(chunk: Uint8Array, from: number): Promise<void> {
     let at = from;
     while (this.#state === "open") {
       if (this.#isBlocked()) await this.#unblocked();
@@ -233,7 +310,7 @@ export class Connection
   #maxReadBytes(): number {
     return Math.min(
       MAX_READ_BYTES,
-      Math.max(FIRST_READ_BYTES, Math.floor(this.writer.maxPendingBytes / 16)),
+      Math.max(TALKER_BYTES, Math.floor(this.writer.maxPendingBytes / 16)),
     );
   }
 
@@ -263,7 +340,7 @@ export class Connection
   /** Whether so much waits for the client that its next request has to wait, too. */
   get isFull(): boolean {
     const { pending, maxPendingBytes } = this.writer;
-    const waiting = pending + this.held.otherBytes;
+    const waiting = pending + (this.#held?.otherBytes ?? 0);
     return waiting > MAX_HIGH_WATER_BYTES || waiting > maxPendingBytes / 4;
   }
 
@@ -285,7 +362,7 @@ export class Connection
 
   /** Whether replies wait for something else than the client. */
   get #isOwing(): boolean {
-    return !this.held.isEmpty || this.#requests.isOwing;
+    return this.isHolding || this.#requests.isOwing;
   }
 
   // ---- what commands may do ----------------------------------------------------------------
@@ -294,14 +371,23 @@ export class Connection
     return Math.floor(this.writer.maxPendingBytes / 4);
   }
 
+  get held(): HeldReplies {
+    return this.#held ??= new HeldReplies(this);
+  }
+
+  get isHolding(): boolean {
+    return this.#held !== null && !this.#held.isEmpty;
+  }
+
   reply(line: string): void {
-    this.held.addLine(line);
+    if (this.#held === null) this.writer.queueLine(line);
+    else this.#held.addLine(line);
   }
 
   replyError(code: ErrorCode, explanation: string): void {
     const { errors } = this.#host.counters;
     errors[code] = (errors[code] ?? 0) + 1;
-    this.held.addLine(`ERROR ${code} ${explanation}`);
+    this.reply(`ERROR ${code} ${explanation}`);
   }
 
   /** Whether it will be closed as soon as what has been read is answered. */
@@ -438,7 +524,7 @@ export class Connection
   #cutOff(reason: CloseReason & ErrorCode, explanation: string): void {
     if (this.#state !== "open") return;
     this.#state = "finishing";
-    this.held.clear();
+    this.#held?.clear();
     this.#requests.clear();
     this.#reason = reason;
     this.#requests.halt();
@@ -484,9 +570,10 @@ export class Connection
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#endSession();
-    this.held.clear();
+    this.#held?.clear();
     this.#requests.clear();
     this.#host.wheel.cancel(this);
+    delist(CONNECTION_TASK, this);
     this.writer.close();
     this.wake();
     closeQuietly(this.#conn);
@@ -541,7 +628,7 @@ export class Connection
   }
 
   #isLateToAuthenticate(nowMs: number): boolean {
-    return this.#requests.needsAuth && nowMs - this.connectedAtMs >= this.limits.authTimeoutMs;
+    return this.#requests.needsAuth && nowMs - this.startedMs >= this.limits.authTimeoutMs;
   }
 
   /** When the client was last heard of: while we do not read it, or owe it a reply, that is now. */
@@ -573,7 +660,7 @@ export class Connection
     let due = this.#writeDueMs();
     if (this.#state === "lingering") due = Math.min(due, this.#lingerUntilMs);
     if (this.#state !== "open") return due;
-    if (this.#requests.needsAuth) due = Math.min(due, this.connectedAtMs + limits.authTimeoutMs);
+    if (this.#requests.needsAuth) due = Math.min(due, this.startedMs + limits.authTimeoutMs);
     if (limits.sessionTimeoutMs > 0) {
       const heardMs = this.#heardAtMs(performance.now());
       const afterMs = this.#noted ? limits.sessionTimeoutMs : noteAfterMs(limits.sessionTimeoutMs);

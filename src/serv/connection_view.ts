@@ -41,7 +41,7 @@ export interface ClosedView extends View {
 }
 
 function viewOf(connection: Connection, nowMs: number): View {
-  const { id, session, writer, bytesIn, connectedAtMs } = connection;
+  const { id, session, writer, bytesIn, startedMs } = connection;
   return {
     id,
     address: session.address,
@@ -51,7 +51,7 @@ function viewOf(connection: Connection, nowMs: number): View {
     pending: writer.pending,
     bytes_in: bytesIn,
     bytes_out: writer.written,
-    connected_s: secondsBetween(connectedAtMs, nowMs),
+    connected_s: secondsBetween(startedMs, nowMs),
   };
 }
 

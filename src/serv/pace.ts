@@ -36,6 +36,12 @@ export class ReadBudget {
   }
 }
 
+/** Whether the channel's readers are so far behind that {@link holdBack} would wait. */
+export function mustHoldBack(engine: Pick<Engine, "backlogs">, channel: Channel): boolean {
+  const { least, most } = engine.backlogs(channel, performance.now());
+  return most > FAR_BEHIND || least > BEHIND;
+}
+
 /**
  * A publisher can be read faster than anybody can read what it publishes, which would only have its
  * subscribers cut off. Before `bytes` of a publisher to `channel` are served: where all of the

@@ -9,7 +9,7 @@ import { checkName } from "../proto/names.ts";
 import { Parser, type ParserEvents } from "../proto/parser.ts";
 import { isHttpLine, parseRequest, shorten } from "../proto/request.ts";
 import { BegunCommands, type BegunOwner } from "./begun_commands.ts";
-import type { CommandContext, Running } from "./commands/command.ts";
+import type { Begun, CommandContext, Running } from "./commands/command.ts";
 import { commands } from "./commands/table.ts";
 import type { HeldReplies } from "./held_replies.ts";
 import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
@@ -29,6 +29,8 @@ export interface RequestHost extends CommandContext {
   readonly isLeaving: boolean;
   /** Replies that wait for a commit. */
   readonly held: HeldReplies;
+  /** Whether there are any. */
+  readonly isHolding: boolean;
   replyError(code: ErrorCode, explanation: string): void;
   /** Something that the next request waited for is over. */
   wake(): void;
@@ -47,7 +49,8 @@ export class Requests implements ParserEvents, BegunOwner {
 
   #host: RequestHost;
   #parser: Parser;
-  #begun: BegunCommands = new BegunCommands(this);
+  /** Made for the first command that is not ready at once. */
+  #begun: BegunCommands | null = null;
   /** What waits until those have been replied to. */
   #afterBegun: (() => void) | null = null;
   /** A command under way that the next request waits for. */
@@ -74,7 +77,7 @@ export class Requests implements ParserEvents, BegunOwner {
 
   /** Whether replies to commands that have begun are owed. */
   get isOwing(): boolean {
-    return !this.#begun.isEmpty;
+    return this.#begun !== null && !this.#begun.isEmpty;
   }
 
   /** Whether only what is allowed before authentication is served. */
@@ -129,7 +132,7 @@ export class Requests implements ParserEvents, BegunOwner {
     end: number,
     utf8: boolean,
   ): void {
-    if (!this.#begun.isEmpty) {
+    if (this.isOwing) {
       const line = bytes.slice(nameStart, end);
       this.#waitForBegun(() => this.onPub(line, 0, nameEnd - nameStart, line.length, utf8));
       return;
@@ -156,7 +159,7 @@ export class Requests implements ParserEvents, BegunOwner {
     end: number,
     utf8: boolean,
   ): void {
-    const { engine, held, session, writer } = this.#host;
+    const { engine, session, writer } = this.#host;
     let channel: Channel | null | undefined = this.lastChannel;
     if (
       channel === null || channel.forgotten || channel.app !== session.app ||
@@ -178,11 +181,11 @@ export class Requests implements ParserEvents, BegunOwner {
     this.lastChannel = channel;
     engine.publish(session, channel, bytes, nameEnd + 1, end);
     if (queue !== null && queue.repliesAfterCommit) {
-      held.addPublished(engine.timestampDigits, queue.group);
-    } else if (held.isEmpty) {
+      this.#host.held.addPublished(engine.timestampDigits, queue.group);
+    } else if (!this.#host.isHolding) {
       writer.queuePublished(engine.timestampDigits);
     } else {
-      held.addLine(`PUBLISHED ${decodeUtf8(engine.timestampDigits)}`);
+      this.#host.held.addLine(`PUBLISHED ${decodeUtf8(engine.timestampDigits)}`);
     }
     if (this.#measuredFromMs !== 0) this.#measured(queue);
   }
@@ -220,16 +223,16 @@ export class Requests implements ParserEvents, BegunOwner {
   /** No reply is held any more: what waited for them goes on. */
   onReleased(): void {
     const next = this.#afterHeld;
-    if (next === null || !this.#host.held.isEmpty) return;
+    if (next === null || this.#host.isHolding) return;
     this.#afterHeld = null;
     next();
   }
 
   onLine(bytes: Uint8Array, start: number, end: number, utf8: boolean): void {
     const line = decodeLine(bytes, start, end, utf8);
-    if (!this.#begun.isEmpty && (this.#begun.isFull || !overlaps(line))) {
+    if (this.isOwing && (this.#begun?.isFull || !overlaps(line))) {
       this.#waitForBegun(() => this.#run(line, utf8));
-    } else if (this.#host.held.isEmpty) {
+    } else if (!this.#host.isHolding) {
       this.#run(line, utf8);
     } else {
       // It comes after the messages before it, and sees what has become of them.
@@ -260,14 +263,24 @@ export class Requests implements ParserEvents, BegunOwner {
         const finish = () => {
           throw error;
         };
-        this.#begun.add({ ready: null, finish });
+        this.#begin({ ready: null, finish });
       }
     }
   }
 
   #goOn(running: Running): void {
     if (running instanceof Promise) this.#awaitCommand(running);
-    else if (running !== undefined) this.#begun.add(running);
+    else if (running !== undefined) this.#begin(running);
+  }
+
+  #begin(begun: Begun): void {
+    if (begun.ready !== null) this.#begun ??= new BegunCommands(this);
+    if (this.#begun !== null) return this.#begun.add(begun);
+    try {
+      begun.finish();
+    } catch (error) {
+      this.#refuse(error);
+    }
   }
 
   #waitForBegun(work: () => void): void {
@@ -293,7 +306,7 @@ export class Requests implements ParserEvents, BegunOwner {
 
   /** The connection has ended: nothing is answered any more. */
   clear(): void {
-    this.#begun.clear();
+    this.#begun?.clear();
     this.#afterBegun = null;
   }
 
@@ -305,7 +318,7 @@ export class Requests implements ParserEvents, BegunOwner {
   }
 
   onTooLong(): void {
-    if (!this.#begun.isEmpty) return this.#waitForBegun(() => this.onTooLong());
+    if (this.isOwing) return this.#waitForBegun(() => this.onTooLong());
     this.#host.replyError(
       "line-too-long",
       `a line may have ${this.#parser.maxLineBytes} bytes; this one was dropped`,

@@ -6,7 +6,7 @@ import { closeQuietly } from "../core/close_quietly.ts";
 import { canonicalAddress } from "../core/ip_address.ts";
 import { LogRate } from "../core/log_rate.ts";
 import type { Logger } from "../core/logger.ts";
-import { spawn } from "../core/spawn.ts";
+import { crash, spawn } from "../core/spawn.ts";
 import { TimingWheel } from "../core/timing_wheel.ts";
 import { nextTurn, type Turn } from "../core/turn.ts";
 import type { Auth } from "../engine/auth.ts";
@@ -14,7 +14,7 @@ import type { Engine } from "../engine/engine.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { Arrivals } from "./arrivals.ts";
 import { commands } from "./commands/table.ts";
-import { Connection, type ConnectionHost, type LeftBehind } from "./connection.ts";
+import { Connection, CONNECTION_TASK, type ConnectionHost, type LeftBehind } from "./connection.ts";
 import { ClosedConnections } from "./connection_view.ts";
 import { APP_GONE, leaveSlowly, SHUTTING_DOWN } from "./farewell.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
@@ -213,7 +213,11 @@ export class Server implements ConnectionHost {
       this.#files += files;
       this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
     }
-    spawn("serv.connection", () => connection.run());
+    try {
+      connection.run();
+    } catch (error) {
+      crash(CONNECTION_TASK, error);
+    }
   }
 
   /** One that came in and never was among the connections, and why it ended. */

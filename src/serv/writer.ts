@@ -80,11 +80,6 @@ export class Writer implements TurnTask {
 
   #state: "open" | "ending" | "finished" | "closed" = "open";
 
-  readonly #onWritten = (count: number) => this.#wrote(count);
-  readonly #onFailed = (error: unknown) => {
-    if (this.#state !== "closed") this.#owner.onWriteFailed(error);
-  };
-
   constructor(sink: Sink, turn: Turn, owner: WriterOwner, maxPendingBytes: number) {
     this.#sink = sink;
     this.#turn = turn;
@@ -196,7 +191,17 @@ export class Writer implements TurnTask {
     this.#limit = next.length;
     this.stalledSinceMs = this.#turn.nowMs;
     this.#owner.onWriteStarted();
-    this.#sink.write(next.view).then(this.#onWritten, this.#onFailed);
+    this.#write(next.view);
+  }
+
+  /** The callbacks are made anew each time: idle connections need not keep them. */
+  #write(bytes: Uint8Array): void {
+    this.#sink.write(bytes).then(
+      (count) => this.#wrote(count),
+      (error) => {
+        if (this.#state !== "closed") this.#owner.onWriteFailed(error);
+      },
+    );
   }
 
   /** The next bytes to write: one buffer, or several small ones joined. */
@@ -248,8 +253,7 @@ export class Writer implements TurnTask {
     if (this.#isCut && this.#offset < this.#limit) this.#limitToLine(writing);
     if (this.#offset < this.#limit) {
       this.stalledSinceMs = performance.now();
-      const rest = writing.bytes.subarray(this.#offset, this.#limit);
-      this.#sink.write(rest).then(this.#onWritten, this.#onFailed);
+      this.#write(writing.bytes.subarray(this.#offset, this.#limit));
       return;
     }
     this.#writing = null;
