@@ -8,12 +8,23 @@ import type { IoPoll } from "./io_poll.ts";
 export interface TurnTask {
   /** Does it. Must not throw. May add further tasks, which still run in this turn. */
   endTurn(): void;
+  /** Whether it may come some turns later where there is much to do. */
+  readonly canWait?: boolean;
 }
+
+/** How long a turn's sinks that can wait may take before the loop goes round, ms. */
+const SLICE_MS = 5;
+/** Sinks that are run before the clock is looked at. */
+const SINKS_AT_ONCE = 32;
 
 /**
  * Collects tasks and runs them when the turn's callbacks are done (`process.nextTick`: measured
  * 30 % faster than a microtask and 2.6 times faster than acting at once, on 100 channels).
  * Sources (who hands out messages) run before sinks (who write to sockets).
+ *
+ * A message to 15,000 subscribers is as many writes, of some 11 µs each: what would take too long comes
+ * in the next turns, a slice in each. What those turns have to do themselves comes first, so that others
+ * are answered meanwhile.
  */
 export class Turn {
   /** Turns that have ended. */
@@ -23,6 +34,9 @@ export class Turn {
   #sources: TurnTask[] = [];
   #carriers: TurnTask[] = [];
   #sinks: TurnTask[] = [];
+  /** Sinks of earlier turns that have not had their slice yet, from `#lateAt` on. */
+  #late: TurnTask[] = [];
+  #lateAt = 0;
   #scheduled = false;
   #run = () => this.#end();
 
@@ -32,6 +46,11 @@ export class Turn {
    */
   get nowMs(): number {
     return this.#scheduled ? this.#nowMs : performance.now();
+  }
+
+  /** Whether sinks of this turn, or of earlier ones, have been left to the next. */
+  get isBehind(): boolean {
+    return this.#late.length > 0;
   }
 
   /** Adds a source; the caller sees to it that it is added once a turn. */
@@ -75,11 +94,51 @@ export class Turn {
   }
 
   #end(): void {
-    for (let tasks = this.#next(); tasks.length > 0; tasks = this.#next()) {
-      for (const task of tasks) task.endTurn();
+    const wasBehind = this.isBehind;
+    this.#runAll();
+    if (wasBehind) {
+      this.#runLate();
+      // What those have added.
+      this.#runAll();
     }
     this.#scheduled = false;
     this.count++;
+    if (this.#late.length > 0) nextTurn().then(() => this.#schedule());
+  }
+
+  #runAll(): void {
+    let endMs = 0;
+    for (let tasks = this.#next(); tasks.length > 0; tasks = this.#next()) {
+      for (let i = 0; i < tasks.length; i++) {
+        tasks[i].endTurn();
+        if (i % SINKS_AT_ONCE !== SINKS_AT_ONCE - 1) continue;
+        const nowMs = performance.now();
+        if (endMs === 0) endMs = nowMs + SLICE_MS;
+        else if (nowMs >= endMs) {
+          this.#leaveForLater(tasks, i + 1);
+          break;
+        }
+      }
+    }
+  }
+
+  #leaveForLater(tasks: readonly TurnTask[], from: number): void {
+    for (let i = from; i < tasks.length; i++) {
+      if (tasks[i].canWait) this.#late.push(tasks[i]);
+      else tasks[i].endTurn();
+    }
+  }
+
+  #runLate(): void {
+    const late = this.#late;
+    const endMs = performance.now() + SLICE_MS;
+    do {
+      const to = Math.min(this.#lateAt + SINKS_AT_ONCE, late.length);
+      while (this.#lateAt < to) late[this.#lateAt++].endTurn();
+    } while (this.#lateAt < late.length && performance.now() < endMs);
+    if (this.#lateAt < late.length) return;
+    this.#late = [];
+    this.#lateAt = 0;
   }
 }
 

@@ -83,3 +83,29 @@ Deno.test("waiting for the next turn lets others run: what is ready, and the end
   }
   await pastTurnTimer();
 });
+
+Deno.test("sinks that can wait are cut into slices, and those of later turns come before the rest", async () => {
+  const turn = new Turn();
+  const ran: string[] = [];
+  const busy = (ms: number) => {
+    const endMs = performance.now() + ms;
+    while (performance.now() < endMs);
+  };
+  let left = 400;
+  const slow = {
+    canWait: true,
+    endTurn: () => {
+      busy(0.25);
+      if (--left === 0) ran.push("the last of the crowd");
+    },
+  };
+  for (let i = 0; i < left; i++) turn.addSink(slow);
+  turn.addSink(task(() => ran.push("one that cannot wait")));
+  await goRound();
+  assert.deepEqual(ran, ["one that cannot wait"]);
+  assert.ok(turn.isBehind && left > 0, `${left} are left`);
+  turn.addSink(task(() => ran.push("a later turn's")));
+  while (turn.isBehind) await goRound();
+  assert.deepEqual(ran, ["one that cannot wait", "a later turn's", "the last of the crowd"]);
+  assert.equal(left, 0);
+});

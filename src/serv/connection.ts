@@ -238,7 +238,7 @@ export class Connection
       // A flood is read in one microtask after the other: the turn must end now and then, and the
       // sockets of others have to be looked at.
       const mustBreathe = turn.count === askedTurn && this.#mustBreathe(askedMs);
-      if (mustBreathe || !budget.take(count, turn.count, this.#maxReadBytes())) {
+      if (mustBreathe || !budget.take(count, turn, this.#maxReadBytes())) {
         watch(CONNECTION_TASK, this.#serveNextTurn(buffer, count));
       } else {
         this.#servePaced(buffer, count);
@@ -257,7 +257,7 @@ export class Connection
   /** Serves what was read once the loop has gone round, and there is room for it in the turn. */
   async #serveNextTurn(buffer: Uint8Array<ArrayBuffer>, count: number): Promise<void> {
     const { budget, turn } = this.#host;
-    do await nextTurn(); while (!budget.take(count, turn.count, this.#maxReadBytes()));
+    do await nextTurn(); while (!budget.take(count, turn, this.#maxReadBytes()));
     this.#servePaced(buffer, count);
   }
 

@@ -1,5 +1,6 @@
 // How fast clients are read: no faster than others can be written to.
 
+import type { Turn } from "../core/turn.ts";
 import type { Channel } from "../engine/channel.ts";
 import type { Engine } from "../engine/engine.ts";
 
@@ -13,20 +14,24 @@ const FAR_BEHIND = 1 / 2;
 /** How often it is looked whether somebody has caught up, ms. */
 const CATCH_UP_POLL_MS = 4;
 
+/** Up to so many bytes are served in any turn: a request that is no message, mostly. */
+const SMALL_READ_BYTES = 64;
+
 /**
  * Bounds the bytes that are served in one turn over all connections: what many publishers send at
- * once is written to its readers between turns, and does not pile up on them within one.
+ * once is written to its readers between turns, and does not pile up on them within one. Where it takes
+ * several turns to write to all of them, it is their bytes together.
  */
 export class ReadBudget {
   #turnCount = -1;
   #bytes = 0;
 
   /** Takes `count` bytes of the turn's `2 * share`; false when they have to wait for the next turn. */
-  take(count: number, turnCount: number, share: number): boolean {
-    if (turnCount !== this.#turnCount) {
-      this.#turnCount = turnCount;
+  take(count: number, turn: Pick<Turn, "count" | "isBehind">, share: number): boolean {
+    if (turn.count !== this.#turnCount && !turn.isBehind) {
+      this.#turnCount = turn.count;
       this.#bytes = 0;
-    } else if (this.#bytes + count > 2 * share) {
+    } else if (this.#bytes + count > 2 * share && count > SMALL_READ_BYTES) {
       // A turn in which nothing is left to do does not end by itself: the waiting counts as one.
       this.#turnCount = -1;
       return false;

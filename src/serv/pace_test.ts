@@ -61,11 +61,26 @@ Deno.test("it goes on as soon as somebody has caught up, or the publisher has go
 
 Deno.test("a turn serves two shares of bytes, at least one read, and the next turn begins anew", () => {
   const budget = new ReadBudget();
-  assert.ok(budget.take(10_000, 1, 100), "a read that is larger than all of it");
-  assert.ok(!budget.take(1, 1, 100));
-  assert.ok(budget.take(150, 2, 100));
-  assert.ok(budget.take(50, 2, 100));
-  assert.ok(!budget.take(1, 2, 100));
+  const turn = { count: 1, isBehind: false };
+  assert.ok(budget.take(10_000, turn, 100), "a read that is larger than all of it");
+  assert.ok(!budget.take(101, turn, 100));
+  turn.count = 2;
+  assert.ok(budget.take(100, turn, 100));
+  assert.ok(budget.take(100, turn, 100));
+  assert.ok(!budget.take(65, turn, 100));
   // Where nothing ends the turn, the wait does.
-  assert.ok(budget.take(1, 2, 100));
+  assert.ok(budget.take(65, turn, 100));
+});
+
+Deno.test("while a turn's writes go on in the next ones, those have no bytes of their own", () => {
+  const budget = new ReadBudget();
+  const turn = { count: 1, isBehind: false };
+  assert.ok(budget.take(200, turn, 100));
+  turn.isBehind = true;
+  for (turn.count = 2; turn.count < 10; turn.count++) {
+    assert.ok(!budget.take(65, turn, 100));
+    assert.ok(budget.take(64, turn, 100), "a small request");
+  }
+  turn.isBehind = false;
+  assert.ok(budget.take(65, turn, 100));
 });

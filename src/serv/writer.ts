@@ -17,6 +17,8 @@ const FIRST_REPLY_BYTES = 256;
 const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
 
 const encoder = new TextEncoder();
+/** Shared by all that have nothing queued, and never changed. */
+const EMPTY: PooledBuffer[] = [];
 
 /** The part of a connection that is written to. `write` may take less than it is given. */
 export interface Sink {
@@ -64,7 +66,7 @@ export class Writer implements TurnTask {
   #sink: Sink;
   #turn: Turn;
   #owner: WriterOwner;
-  #queue: PooledBuffer[] = [];
+  #queue: PooledBuffer[] = EMPTY;
   #head = 0;
   /** Replies of this turn, not sealed yet. */
   #replies: PooledBuffer | null = null;
@@ -127,7 +129,7 @@ export class Writer implements TurnTask {
       return;
     }
     if (this.#replies !== null) this.#sealReplies();
-    this.#queue.push(lines);
+    this.#enqueue(lines);
     this.#count(lines.length);
   }
 
@@ -152,6 +154,12 @@ export class Writer implements TurnTask {
     }
   }
 
+  /** Mostly nothing waits: an array for one takes a third of what the first push to an empty one does. */
+  #enqueue(lines: PooledBuffer): void {
+    if (this.#queue.length === 0) this.#queue = [lines];
+    else this.#queue.push(lines);
+  }
+
   #roomForReply(bytes: number): PooledBuffer {
     let replies = this.#replies;
     if (replies !== null && replies.bytes.length - replies.length >= bytes) return replies;
@@ -165,8 +173,12 @@ export class Writer implements TurnTask {
 
   #sealReplies(): void {
     if (this.#replies === null) return;
-    this.#queue.push(this.#replies.seal());
+    this.#enqueue(this.#replies.seal());
     this.#replies = null;
+  }
+
+  get canWait(): boolean {
+    return true;
   }
 
   endTurn(): void {
@@ -228,7 +240,7 @@ export class Writer implements TurnTask {
       next.seal();
     }
     if (end === queue.length) {
-      queue.length = 0;
+      this.#queue = EMPTY;
       this.#head = 0;
     } else if (end > 1024 && end > queue.length / 2) {
       this.#queue = queue.slice(end);
@@ -297,7 +309,7 @@ export class Writer implements TurnTask {
     this.pending = this.#writing === null ? 0 : this.#limit - this.#offset;
     const buffer = buffers.acquire(lastLine.length * 3 + 2);
     buffer.length = encoder.encodeInto(`${lastLine}\r\n`, buffer.bytes).written;
-    this.#queue.push(buffer.seal());
+    this.#enqueue(buffer.seal());
     this.pending += buffer.length;
     this.#state = "ending";
     if (!this.#inTurn) {
@@ -312,7 +324,7 @@ export class Writer implements TurnTask {
       this.#replies = null;
     }
     for (let i = this.#head; i < this.#queue.length; i++) this.#queue[i].release();
-    this.#queue = [];
+    this.#queue = EMPTY;
     this.#head = 0;
   }
 
