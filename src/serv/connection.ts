@@ -17,6 +17,7 @@ import { holdBack, mustHoldBack, type ReadBudget } from "./pace.ts";
 import { ReadBuffers, TINY_BYTES } from "./read_buffers.ts";
 import { type RequestHost, Requests } from "./requests.ts";
 import { closeQuietly } from "../core/close_quietly.ts";
+import type { ServingTime } from "./serving_time.ts";
 import { type Socket } from "./socket.ts";
 import { Writer, type WriterOwner } from "./writer.ts";
 
@@ -41,6 +42,8 @@ const READ_GROWTH = 4;
 const MAX_READ_BYTES = 256 * 1024;
 /** A read that took less found its bytes waiting, ms. */
 const AT_ONCE_MS = 0.2;
+/** Ending a connection that follows no more channels is short work. */
+const SHORT_WORK_CHANNELS = 64;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
 /** A subscriber whose socket has taken nothing for so long has stopped, ms. */
@@ -64,6 +67,7 @@ export interface ConnectionHost {
   readonly logger: Logger;
   /** What all connections together may serve in one turn. */
   readonly budget: ReadBudget;
+  readonly servingTime: ServingTime;
   /** The connection is cut off, because it does not read fast enough. */
   onCutOff(connection: Connection, explanation: string): void;
   /** The connection has ended. */
@@ -164,6 +168,10 @@ export class Connection
     return this.#host.limits;
   }
 
+  get servingTime(): ServingTime {
+    return this.#host.servingTime;
+  }
+
   get isClosed(): boolean {
     return this.#state === "closed";
   }
@@ -211,7 +219,25 @@ export class Connection
     readBuffers.put(buffer);
     // Reset by the peer, or closed by us while the read waited.
     this.#host.logger.debug("read failed", { error, address: this.session.address });
-    this.close(this.#reason);
+    this.#inTime(() => this.close(this.#reason), this.#hasManyChannels);
+  }
+
+  /** Does it now, or in line with others where this turn has had enough of requests. */
+  #inTime(work: () => void, isLong: boolean): void {
+    if (this.isClosed || !this.servingTime.isOver) return work();
+    this.servingTime.line(() => this.#guard(work), isLong);
+  }
+
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      crash(CONNECTION_TASK, error);
+    }
+  }
+
+  get #hasManyChannels(): boolean {
+    return this.session.subscriptions.size > SHORT_WORK_CHANNELS;
   }
 
   /** A read that was asked for in the turn `askedTurn`, at `askedMs`, is done. */
@@ -224,7 +250,7 @@ export class Connection
     try {
       if (count === null) {
         readBuffers.put(buffer);
-        return this.#endOfInput();
+        return this.#inTime(() => this.#endOfInput(), this.#hasManyChannels);
       }
       const { turn, counters, budget } = this.#host;
       this.#lastReadMs = turn.nowMs;
@@ -241,7 +267,7 @@ export class Connection
       if (mustBreathe || !budget.take(count, turn, this.#maxReadBytes())) {
         watch(CONNECTION_TASK, this.#serveNextTurn(buffer, count));
       } else {
-        this.#servePaced(buffer, count);
+        this.#inTime(() => this.#servePaced(buffer, count), count > TINY_BYTES);
       }
     } catch (error) {
       crash(CONNECTION_TASK, error);
@@ -300,7 +326,7 @@ export class Connection
       if (this.#isBlocked()) await this.#unblocked();
       if (at === chunk.length) return;
       // It has had its share of this turn, or what blocked it was over at once.
-      await nextTurn();
+      await this.servingTime.wait();
       if (this.#state !== "open") return;
       at = this.#requests.push(chunk, at);
     }

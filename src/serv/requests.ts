@@ -13,16 +13,18 @@ import type { Begun, CommandContext, Running } from "./commands/command.ts";
 import { commands } from "./commands/table.ts";
 import type { HeldReplies } from "./held_replies.ts";
 import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from "./limits.ts";
+import type { ServingTime } from "./serving_time.ts";
 import type { Writer } from "./writer.ts";
 
-/** How long one connection's requests are served before others have their turn, ms. */
-const SLICE_MS = 4;
+/** Messages to other channels than the last one between two looks at the time. */
+const PUBS_AT_ONCE = 16;
 
 /** The connection, as its requests see it. */
 export interface RequestHost extends CommandContext {
   readonly writer: Writer;
   readonly counters: ServCounters;
   readonly logger: Logger;
+  readonly servingTime: ServingTime;
   /** Whether so much waits for the client that its next request has to wait, too. */
   readonly isFull: boolean;
   /** Whether it will be closed as soon as what has been read is answered. */
@@ -60,8 +62,8 @@ export class Requests implements ParserEvents, BegunOwner {
   #afterHeld: (() => void) | null = null;
   #publishTokens = 0;
   #tokensAtMs = 0;
-  /** 0 before the first command of a slice. */
-  #sliceEndsMs = 0;
+  /** Counts messages to another channel than the last one. */
+  #changes = 0;
   /** When the read began whose first message is measured, monotonic ms; 0 where none is. */
   #measuredFromMs = 0;
 
@@ -87,7 +89,6 @@ export class Requests implements ParserEvents, BegunOwner {
 
   /** Serves `chunk` from `at` on and returns how far it came; see {@link Parser.push}. */
   push(chunk: Uint8Array, at: number): number {
-    this.#sliceEndsMs = 0;
     return this.#parser.push(chunk, at);
   }
 
@@ -167,6 +168,8 @@ export class Requests implements ParserEvents, BegunOwner {
     ) {
       // The name of a channel that is known has been checked.
       channel = session.app.find(bytes, nameStart, nameEnd);
+      // One that is new takes many times as long as the next message of the last one.
+      if (++this.#changes % PUBS_AT_ONCE === 0 && this.#host.servingTime.isOver) this.halt();
       if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
     }
     checkMessage(bytes, nameEnd + 1, end, utf8);
@@ -244,7 +247,7 @@ export class Requests implements ParserEvents, BegunOwner {
         this.#host.wake();
       };
     }
-    if (this.#host.isFull || this.#isSliceOver()) this.halt();
+    if (this.#host.isFull || this.#host.servingTime.isOver) this.halt();
   }
 
   #run(line: string, utf8: boolean): void {
@@ -308,13 +311,6 @@ export class Requests implements ParserEvents, BegunOwner {
   clear(): void {
     this.#begun?.clear();
     this.#afterBegun = null;
-  }
-
-  /** Whether commands were served for long enough, counted from the first of them. */
-  #isSliceOver(): boolean {
-    const nowMs = performance.now();
-    if (this.#sliceEndsMs === 0) this.#sliceEndsMs = nowMs + SLICE_MS;
-    return nowMs > this.#sliceEndsMs;
   }
 
   onTooLong(): void {

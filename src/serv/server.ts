@@ -20,6 +20,7 @@ import { APP_GONE, leaveSlowly, SHUTTING_DOWN } from "./farewell.ts";
 import { type CloseReason, newServCounters, type ServCounters, type ServLimits } from "./limits.ts";
 import { ReadBudget } from "./pace.ts";
 import { readProxyHeader } from "./proxied.ts";
+import { ServingTime } from "./serving_time.ts";
 import type { Socket } from "./socket.ts";
 import { FILES_OVER_TLS, type TlsTerminator, type TlsWay } from "./tls_terminator.ts";
 
@@ -56,6 +57,7 @@ export class Server implements ConnectionHost {
   readonly counters: ServCounters = newServCounters();
   readonly logger: Logger;
   readonly budget: ReadBudget = new ReadBudget();
+  readonly servingTime: ServingTime;
   readonly connections: Set<Connection> = new Set();
   /** The last connections that ended, those that were refused with a line included. */
   readonly closed: ClosedConnections = new ClosedConnections();
@@ -85,6 +87,7 @@ export class Server implements ConnectionHost {
     this.engine = options.engine;
     this.auth = options.auth;
     this.turn = options.turn;
+    this.servingTime = new ServingTime(options.turn);
     this.limits = options.limits;
     this.logger = options.logger;
     this.proxies = options.proxies ?? null;
