@@ -12,13 +12,13 @@ import { pause, within } from "./load_server.ts";
 import { ownMs, type ProbedStall } from "./stall_probe.ts";
 
 const IS_FULL = Deno.env.get("PUSHD_STALLS") === "full";
-/** What the issue of a stall is: others wait for so long, ms. Twice and more in CI: garbage is collected, too. */
-const MOST_MS = Number(Deno.env.get("PUSHD_STALLS_MS") ?? 60);
+/** Others may be kept waiting for so long, ms: 20 on a quiet machine; garbage collection beside other tests takes more. */
+const MOST_MS = Number(Deno.env.get("PUSHD_STALLS_MS") ?? 150);
 const isCompiled = (Deno.env.get("PUSHD_BIN") ?? "") !== "";
 const PROBE = new URL("stall_probe.ts", import.meta.url).pathname;
 
-const CROWD = IS_FULL ? 15_000 : 1500;
-const STORM = IS_FULL ? 100_000 : 10_000;
+const CROWD = IS_FULL ? 15_000 : 2000;
+const STORM = IS_FULL ? 100_000 : 20_000;
 
 interface Place {
   pushd: Pushd;
@@ -86,18 +86,20 @@ function assertShort(): void {
       stall.ms.toFixed(1)
     } by the clock, ${stall.cpuMs.toFixed(1)} of processor; ping ${pingMs?.toFixed(1)})`
   );
-  // deno-lint-ignore no-console
-  console.log(lines.join("\n"));
+  if (IS_FULL) {
+    // deno-lint-ignore no-console
+    console.log(lines.join("\n"));
+  }
   const worst = rows.filter(({ stall }) => ownMs(stall) > MOST_MS);
   rows.length = 0;
-  assert.deepEqual(worst, []);
+  assert.deepEqual(worst, [], `longer than ${MOST_MS} ms:\n${lines.join("\n")}`);
 }
 
-const options = { ignore: isCompiled };
+const reason = isCompiled ? " (PUSHD_BIN is set: what was compiled preloads nothing)" : "";
 
 Deno.test({
-  ...options,
-  name: "stalls: a crowd on one channel",
+  ignore: isCompiled,
+  name: `stalls: a crowd on one channel${reason}`,
   async fn() {
     await using place = await startProbed({ msg_storage: "memory" });
     let clients: LineClient[] = [];
@@ -132,8 +134,8 @@ Deno.test({
 });
 
 Deno.test({
-  ...options,
-  name: "stalls: subscriptions",
+  ignore: isCompiled,
+  name: `stalls: subscriptions${reason}`,
   async fn() {
     await using place = await startProbed({ msg_storage: "memory" });
     {
@@ -164,18 +166,16 @@ Deno.test({
 
 for (const storage of ["memory", "sqlite"]) {
   Deno.test({
-    ...options,
-    name: `stalls: history in ${storage}`,
+    ignore: isCompiled,
+    name: `stalls: history in ${storage}${reason}`,
     async fn() {
       await using place = await startProbed({
         msg_storage: storage,
-        max_line_bytes: "128KiB",
-        max_pending_bytes: "64MiB",
         msg_storage_flush_policy: storage === "sqlite" ? 1 : 0,
         ...(storage === "sqlite" ? { max_cache_msgs_every_channel: 1 } : {}),
       });
       using client = await LineClient.connect(place.pushd.port);
-      const message = "x".repeat(64 * 1024);
+      const message = "x".repeat(64 * 1024 - 100);
       await measured(place, `1000 messages of 64 KiB are published (${storage})`, async () => {
         const sending = (async () => {
           for (let i = 0; i < 1000; i++) await client.send(`pub big ${message}\n`);
@@ -213,8 +213,8 @@ for (const storage of ["memory", "sqlite"]) {
 }
 
 Deno.test({
-  ...options,
-  name: "stalls: channels are dropped from the cache",
+  ignore: isCompiled,
+  name: `stalls: channels are dropped from the cache${reason}`,
   async fn() {
     await using place = await startProbed({
       msg_storage: "memory",

@@ -1,6 +1,7 @@
 // The engine: applications with their channels, who follows what, and the way of a message.
 
 import type { Clock } from "../core/clock.ts";
+import { watch } from "../core/spawn.ts";
 import { nextTurn, type Turn, type TurnTask } from "../core/turn.ts";
 import { encodeUtf8 } from "../proto/bytes.ts";
 import { MESSAGE_LINE_EXTRA } from "../proto/encoder.ts";
@@ -26,6 +27,8 @@ export type { HistoryPage, ReplayStart } from "./history.ts";
 
 /** Channels that are looked at before others have their turn. */
 const CHANNELS_PER_TURN = 1000;
+/** Subscriptions of a connection that leaves, ended before others have their turn. */
+const LEFT_AT_ONCE = 1000;
 /** For a subscription that has ended before its replay could begin. */
 const NO_REPLAY: ReplayStart = { count: 0, partial: false, start: () => {} };
 
@@ -194,10 +197,27 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   closeSession(session: Session): void {
     if (session.closed) return;
     session.closed = true;
-    for (const subscription of session.subscriptions) this.#leave(subscription);
     for (const replay of session.replays) replay.stop();
-    for (const { channel } of session.subscriptions) this.#afterLeave(channel);
+    const ended = [...session.subscriptions];
     session.subscriptions.clear();
+    this.#leaveAll(ended, 0);
+    if (ended.length > LEFT_AT_ONCE) watch("engine.leave", this.#leaveRest(ended));
+  }
+
+  /** Ends so many of a session's subscriptions, as others have their turn behind them. */
+  #leaveAll(ended: readonly Subscription[], from: number): void {
+    const to = Math.min(ended.length, from + LEFT_AT_ONCE);
+    for (let i = from; i < to; i++) {
+      this.#leave(ended[i]);
+      this.#afterLeave(ended[i].channel);
+    }
+  }
+
+  async #leaveRest(ended: readonly Subscription[]): Promise<void> {
+    for (let from = LEFT_AT_ONCE; from < ended.length; from += LEFT_AT_ONCE) {
+      await nextTurn();
+      this.#leaveAll(ended, from);
+    }
   }
 
   /** The channel for a `pub`: its name, `bytes[start, end)`, is checked (see {@link checkName}). */

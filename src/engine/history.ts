@@ -3,7 +3,7 @@
 import type { SmallSet } from "../core/small_set.ts";
 import { Buffer } from "node:buffer";
 import { nextTurn } from "../core/turn.ts";
-import { historyJson, type Message, prefixLengthOf } from "../proto/encoder.ts";
+import { HistoryJsonWriter, type Message, prefixLengthOf } from "../proto/encoder.ts";
 import type { Batch, Channel, Subscription } from "./channel.ts";
 import type { App } from "./channel_table.ts";
 import { HistoryCache, type HistoryLimits } from "./history_cache.ts";
@@ -285,18 +285,21 @@ export class History {
 
 /** Collects messages for one answer, within its bounds and never cut between two of one timestamp. */
 export class HistoryJson {
+  #writer: HistoryJsonWriter;
   #parts: string[] = [];
   #bytes = 0;
   #lastTs = 0;
 
-  constructor(readonly request: HistoryRequest) {}
+  constructor(readonly request: HistoryRequest) {
+    this.#writer = new HistoryJsonWriter(request.name);
+  }
 
   /** Adds a message; false when it does not belong to this answer any more. */
   add(message: Message): boolean {
     const { limit, maxBytes } = this.request;
     const isFull = this.#parts.length >= limit || this.#bytes >= Math.min(maxBytes, MAX_PAGE_BYTES);
     if (isFull && message.ts !== this.#lastTs) return false;
-    const json = historyJson(message);
+    const json = this.#writer.write(message);
     this.#bytes += Buffer.byteLength(json) + 1;
     this.#lastTs = message.ts;
     this.#parts.push(json);

@@ -1,5 +1,7 @@
 // All channels' kept messages together, within their bounds, in the order of their last use.
 
+import { watch } from "../core/spawn.ts";
+import { nextTurn } from "../core/turn.ts";
 import type { Channel } from "./channel.ts";
 import { type BatchInfo, ChannelHistory } from "./channel_history.ts";
 import type { Block } from "./ports/history_store.ts";
@@ -37,6 +39,8 @@ export interface CacheReads {
   misses: number;
 }
 
+/** So many channels go in one piece of work; where more have to, others have their turn between. */
+const EVICTED_AT_ONCE = 1000;
 /** From so many channels on, eviction takes more than it must. */
 const MANY_CHANNELS = 1000;
 /** What a channel takes with its name and its places in the tables, measured in the same way. */
@@ -62,6 +66,7 @@ export class HistoryCache {
   #used = new Set<Channel>();
   /** Those of them without subscribers. */
   #idle = new Set<Channel>();
+  #isEvicting = false;
 
   constructor(limits: HistoryLimits, options: CacheOptions) {
     this.#limits = limits;
@@ -163,13 +168,23 @@ export class HistoryCache {
     return this.#options.isOnlyCopy && afterTs > 0 && this.#forgottenTs > afterTs;
   }
 
-  /** Takes new bounds. */
+  /** Takes new bounds; where they are much smaller, what is beyond them goes little by little. */
   setLimits(limits: HistoryLimits): void {
     this.#limits = limits;
-    this.#evict();
+    if (!this.#evict() && !this.#isEvicting) {
+      this.#isEvicting = true;
+      watch("engine.evict", this.#evictRest());
+    }
   }
 
-  #evict(): void {
+  async #evictRest(): Promise<void> {
+    do await nextTurn(); while (!this.#evict());
+    this.#isEvicting = false;
+  }
+
+  /** Returns false where it has done as much as it may in one go, and more is to be done. */
+  #evict(): boolean {
+    let left = EVICTED_AT_ONCE;
     // With many channels a little more than needed goes at once: a set is walked from its begin each
     // time, over the places of all that was taken out since it was last built anew.
     const share = this.#used.size >= MANY_CHANNELS ? 1 - 1 / 50 : 1;
@@ -180,16 +195,19 @@ export class HistoryCache {
       // Its newest messages are on their way, here or into the store; with what comes behind them
       // comes the next look at the bounds.
       if (!this.#isSettled(channel)) break;
+      if (left-- === 0) return false;
       this.#forget(channel);
     }
-    if (this.bytes <= maxBytes) return;
+    if (this.bytes <= maxBytes) return true;
     const target = maxBytes * share;
     for (const channel of this.#used) {
       // Those behind it were used later still.
-      if (this.bytes <= target || channel.lastTs > this.settledTs) return;
+      if (this.bytes <= target || channel.lastTs > this.settledTs) return true;
+      if (left-- === 0) return false;
       if (channel.isIdle && this.#isSettled(channel)) this.#forget(channel);
       else this.#shrink(channel, this.bytes - target);
     }
+    return true;
   }
 
   #isSettled(channel: Channel): boolean {

@@ -7,7 +7,7 @@ import { viewOf } from "../core/text_copy.ts";
 import { decodeUtf8, encodeUtf8 } from "./bytes.ts";
 import {
   eventLine,
-  historyJson,
+  HistoryJsonWriter,
   isPrefixOf,
   lineText,
   lineTimestamp,
@@ -102,7 +102,7 @@ Deno.test("an EVENT is one line of JSON that parses back to the same, `from` onl
 
 Deno.test("a message of `his` is JSON without a line end in it", () => {
   for (const msg of AWKWARD) {
-    const json = historyJson({ channel: "é", ts: 5, msg, node: "n" });
+    const json = new HistoryJsonWriter("é").write({ channel: "é", ts: 5, msg, node: "n" });
     assert.doesNotMatch(json, /[\r\n]/);
     assert.deepEqual(JSON.parse(json), { channel: "é", ts: 5, msg, node: "n" });
   }
