@@ -17,8 +17,12 @@ const MOST_MS = Number(Deno.env.get("PUSHD_STALLS_MS") ?? 150);
 const isCompiled = (Deno.env.get("PUSHD_BIN") ?? "") !== "";
 const PROBE = new URL("stall_probe.ts", import.meta.url).pathname;
 
-const CROWD = IS_FULL ? 15_000 : 2000;
-const STORM = IS_FULL ? 100_000 : 20_000;
+const CROWD = IS_FULL ? 15_000 : 1000;
+/** Messages to the crowd. */
+const ROUNDS = IS_FULL ? 20 : 5;
+/** Messages of nearly 64 KiB that are kept. */
+const LARGE = IS_FULL ? 1000 : 100;
+const STORM = IS_FULL ? 100_000 : 10_000;
 
 interface Place {
   pushd: Pushd;
@@ -112,14 +116,18 @@ Deno.test({
       () => subscribeAll(clients, () => "all"),
     );
     using publisher = await LineClient.connect(place.pushd.port);
-    const received = clients.map((client) => expectLines(client, 20));
-    await measured(place, `20 messages to ${CROWD} subscribers, one after the other`, async () => {
-      for (let i = 0; i < 20; i++) {
-        await publisher.ask(`pub all ${i}`);
-        await pause(50);
-      }
-      await Promise.all(received);
-    });
+    const received = clients.map((client) => expectLines(client, ROUNDS));
+    await measured(
+      place,
+      `${ROUNDS} messages to ${CROWD} subscribers, one after the other`,
+      async () => {
+        for (let i = 0; i < ROUNDS; i++) {
+          await publisher.ask(`pub all ${i}`);
+          await pause(20);
+        }
+        await Promise.all(received);
+      },
+    );
     await measured(place, "the configuration is reloaded", async () => {
       const path = `${place.pushd.folder}/pushd.cf`;
       const config = JSON.parse(await Deno.readTextFile(path));
@@ -176,13 +184,13 @@ for (const storage of ["memory", "sqlite"]) {
       });
       using client = await LineClient.connect(place.pushd.port);
       const message = "x".repeat(64 * 1024 - 100);
-      await measured(place, `1000 messages of 64 KiB are published (${storage})`, async () => {
+      await measured(place, `${LARGE} messages of 64 KiB are published (${storage})`, async () => {
         const sending = (async () => {
-          for (let i = 0; i < 1000; i++) await client.send(`pub big ${message}\n`);
+          for (let i = 0; i < LARGE; i++) await client.send(`pub big ${message}\n`);
         })();
-        await Promise.all([sending, expectLines(client, 1000)]);
+        await Promise.all([sending, expectLines(client, LARGE)]);
       });
-      const count = IS_FULL ? 20_000 : 5000;
+      const count = IS_FULL ? 20_000 : 10_000;
       await measured(place, `${count} short ones are published (${storage})`, async () => {
         let lines = "";
         for (let i = 0; i < count; i++) {
