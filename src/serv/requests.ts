@@ -168,8 +168,9 @@ export class Requests implements ParserEvents, BegunOwner {
     ) {
       // The name of a channel that is known has been checked.
       channel = session.app.find(bytes, nameStart, nameEnd);
-      // One that is new takes many times as long as the next message of the last one.
-      if (++this.#changes % PUBS_AT_ONCE === 0 && this.#host.servingTime.isOver) this.halt();
+      if (++this.#changes % PUBS_AT_ONCE === 0 && this.#isTimeOver(channel === undefined)) {
+        this.halt();
+      }
       if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
     }
     checkMessage(bytes, nameEnd + 1, end, utf8);
@@ -191,6 +192,12 @@ export class Requests implements ParserEvents, BegunOwner {
       this.#host.held.addLine(`PUBLISHED ${decodeUtf8(engine.timestampDigits)}`);
     }
     if (this.#measuredFromMs !== 0) this.#measured(queue);
+  }
+
+  /** A new channel takes many times as long as the next message of one that is known. */
+  #isTimeOver(isNew: boolean): boolean {
+    const { servingTime } = this.#host;
+    return isNew ? servingTime.isOver : servingTime.isLongOver;
   }
 
   #measured(queue: HistoryQueue | null): void {
