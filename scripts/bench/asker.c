@@ -1,5 +1,5 @@
 // Load generator for requests that are answered: many connections, each with so many requests outstanding, every
-// answer looked at. Prints one line of JSON. See docs/benchmarks.md.
+// answer looked at. Prints one line of JSON. See docs/performance.md.
 #define _GNU_SOURCE
 #include "ask.h"
 #include "processor_time.h"

@@ -18,11 +18,18 @@ export interface Settings {
 
 /** The best of so many is the ceiling: what disturbs a run can only make it slower. */
 const CEILING_RUNS = 3;
+/** From so many runs it is found out what half of the maximum is. */
+const HALF_ROUNDS = 2;
 
-/** A row on a server: what is measured in turns with others. */
+/** What is measured in turns with others. */
 interface Contender {
+  /** As it stands in the report. */
+  name: string;
   server: Server;
+  protocol: Protocol;
   row: Row;
+  /** Deliveries per second; without it as fast as it can. */
+  rate?: number;
 }
 
 export class Bench {
@@ -41,40 +48,71 @@ export class Bench {
     const runs = await this.#rounds(contenders);
     const measured = [];
     for (const contender of contenders) {
-      const { protocol } = contender.server;
+      const { name, protocol } = contender;
       const ceiling = await this.#ceiling(protocol, row);
-      measured.push({ protocol, runs: runs.get(contender) ?? [], ceiling });
+      measured.push({ name, runs: runs.get(contender) ?? [], ceiling });
     }
     return reportRow(row, measured);
   }
 
   /** A row across a link is measured without it, too, in the same rounds. */
-  async latency(row: Row, deliveriesPerSecond: number): Promise<LatencyReport> {
-    const contenders = this.#contenders(row);
-    const alone = row.linked ? this.#contenders(unlinked(row)) : [];
-    const rate = deliveriesPerSecond / row.subscribers;
-    const runs = await this.#rounds([...contenders, ...alone], rate);
-    const measured = contenders.map((contender) => {
-      const { protocol } = contender.server;
-      const other = alone.find(({ server }) => server.protocol === protocol);
-      const unlinkedRuns = other === undefined ? undefined : runs.get(other);
-      return { protocol, runs: runs.get(contender) ?? [], unlinkedRuns };
+  async latency(row: Row, at: number | "half"): Promise<LatencyReport> {
+    const rates = at === "half" ? await this.#halves(row) : null;
+    const withRate = (contender: Contender): Contender => ({
+      ...contender,
+      rate: typeof at === "number" ? at : rates?.get(contender.name),
     });
-    return reportLatency(row, deliveriesPerSecond, measured);
+    const contenders = this.#contenders(row).map(withRate);
+    const alone = row.linked ? this.#contenders(unlinked(row)).map(withRate) : [];
+    const runs = await this.#rounds([...contenders, ...alone]);
+    const measured = contenders.map((contender) => {
+      const { name, rate = 0 } = contender;
+      const other = alone.find((other) => other.name === name);
+      const unlinkedRuns = other === undefined ? undefined : runs.get(other);
+      return { name, rate, runs: runs.get(contender) ?? [], unlinkedRuns };
+    });
+    return reportLatency(row, at, measured);
+  }
+
+  /** Half of the most that each of them was seen to do. */
+  async #halves(row: Row): Promise<Map<string, number>> {
+    const contenders = this.#contenders(row);
+    const runs = await this.#rounds(contenders, HALF_ROUNDS);
+    return new Map(contenders.map((contender) => {
+      const figures = (runs.get(contender) ?? []).map((run) => run.deliveries_per_s);
+      return [contender.name, Math.round(Math.max(...figures) / 2)];
+    }));
   }
 
   #contenders(row: Row): Contender[] {
-    return (row.linked ? this.pairs : this.servers).map((server) => ({ server, row }));
+    const servers = row.linked ? this.pairs : this.servers;
+    if (!row.json) {
+      return servers.map((server) => ({
+        name: server.name,
+        server,
+        protocol: server.protocol,
+        row,
+      }));
+    }
+    return servers.filter(({ protocol }) => protocol === "pushd").flatMap((server) => [
+      { name: server.name, server, protocol: "pushd" as const, row },
+      { name: `${server.name} json`, server, protocol: "pushd-json" as const, row },
+    ]);
   }
 
-  async #rounds(contenders: readonly Contender[], rate?: number): Promise<Map<Contender, Run[]>> {
-    const { rounds, seconds, warmupSeconds } = this.settings;
-    return await inTurns(contenders, rounds, ({ server, row }, round) => {
-      const { protocol, version, subscribersAt: far } = server;
-      progress(`${rowTitle(row)}: round ${round}, ${protocol}`);
+  async #rounds(
+    contenders: readonly Contender[],
+    rounds = this.settings.rounds,
+  ): Promise<Map<Contender, Run[]>> {
+    const { seconds, warmupSeconds } = this.settings;
+    return await inTurns(contenders, rounds, (contender, round) => {
+      const { name, server, protocol, row, rate } = contender;
+      progress(`${rowTitle(row)}: round ${round}, ${name}`);
+      const { version, subscribersAt: far } = server;
       const subscribersAt = far === undefined ? undefined : endpointOf(far);
       const endpoint = { ...endpointOf(server), subscribersAt };
-      const options = { protocol, row, seconds, warmupSeconds, rate, server: endpoint };
+      const messages = rate === undefined ? undefined : rate / row.subscribers;
+      const options = { protocol, row, seconds, warmupSeconds, rate: messages, server: endpoint };
       return this.#run(options, version);
     });
   }

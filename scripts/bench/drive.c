@@ -3,6 +3,7 @@
 #include "drive.h"
 #include "dial.h"
 #include "frame.h"
+#include "popularity.h"
 #include "processor_time.h"
 
 #include <errno.h>
@@ -12,11 +13,10 @@
 #include <unistd.h>
 
 struct subscriber {
-  int fd, channel; // fd is -1 once the server has closed it
-  const struct shape *shape;
+  int fd, lane; // fd is -1 once the server has closed it
   struct track track;
-  struct stamp stamp; // of the message before
-  char *kept;         // an unfinished frame
+  struct stamp *stamps; // of the message before, by channel of the lane
+  char *kept;           // an unfinished frame
   size_t kept_size;
 };
 
@@ -27,7 +27,7 @@ struct publisher {
   char *chunk;                 // frames made beforehand, of which numbers are filled in
   size_t chunk_size, chunk_at; // what is to be sent, and how far it was
   int blocked;                 // the socket takes no more until epoll says so
-  int pong_due, ping_due, pong_seen;
+  int pong_due, asked, answered;
   struct stamp stamp; // of the reply before
   char kept[MAX_HEAD];
   size_t kept_size;
@@ -38,11 +38,14 @@ static struct options options;
 static struct outcome *outcome;
 static struct shape request, reply, *deliveries;
 static struct expectation *expectations; // by channel
-static struct subscriber *subscribers; // those of channel c are c, c + channels, c + 2 * channels, …
+static struct question last; // where publishing is not answered
+static int shared;           // lanes hold several channels
+static struct subscriber *subscribers; // those of lane l are l, l + lanes, l + 2 * lanes, …
 static struct publisher *publishers;
 static int subscriber_count, epoll;
-static uint64_t *published, *allowed; // by channel: so far, and up to where the window reaches
+static uint64_t *published, *allowed; // by lane: so far, and up to where the window reaches
 static uint32_t *sequences;           // by publisher and channel: the next
+static struct popularity popularity;
 static uint64_t window_messages, total_published, total_replied;
 static int finished; // publishing is over
 static int64_t start_ns, read_ns;
@@ -62,6 +65,15 @@ static void note_problem(const char *bytes, size_t size) {
     problem[i] = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\' ? bytes[i] : '?';
 }
 
+// ---- lanes: which channel is where
+
+static int held_by(int lane) { return (plan.channels - lane + plan.lanes - 1) / plan.lanes; }
+
+// Messages of one publisher to one channel are a stream; those that a subscriber gets are numbered by this.
+static inline uint32_t stream_of(uint32_t publisher, int channel) {
+  return shared ? publisher + (uint32_t)(channel / plan.lanes * plan.publishers) : publisher;
+}
+
 // ---- connecting
 
 static void watch(int fd, uint32_t what, int index) {
@@ -70,22 +82,23 @@ static void watch(int fd, uint32_t what, int index) {
 }
 
 static void connect_all(void) {
-  char hello[512], confirmed[512];
+  static struct text asked, answer;
   epoll = epoll_create1(EPOLL_CLOEXEC);
   for (int i = 0; i < subscriber_count; i++) {
     struct subscriber *s = &subscribers[i];
-    s->channel = i % plan.channels;
-    s->shape = &deliveries[s->channel];
-    s->kept = malloc((size_t)s->shape->size + 4096);
-    track_open(&s->track, plan.publishers);
-    handshake(&plan, s->channel, hello, confirmed, sizeof hello);
-    s->fd = dial(options.host, options.subscribers_port, hello, confirmed);
+    s->lane = i % plan.lanes;
+    s->kept = malloc((size_t)deliveries[0].size + 4096);
+    size_t held = (size_t)held_by(s->lane);
+    track_open(&s->track, (int)held * plan.publishers);
+    s->stamps = calloc(held, sizeof *s->stamps);
+    s->fd = dial(options.host, options.subscribers_port);
+    for (int step = 0; greet_subscriber(&plan, s->lane, step, &asked, &answer); step++) ask(s->fd, &asked, &answer);
+    set_nonblocking(s->fd);
     watch(s->fd, EPOLLIN, i);
   }
-  // The only one of the three that confirms a subscription before the other server knows of it.
-  if (plan.linked && plan.protocol == NATS)
-    await_nats_route(options.host, options.port, options.subscribers_port, options.stall);
-  handshake(&plan, -1, hello, confirmed, sizeof hello);
+  if (plan.linked && (plan.protocol == NATS || plan.protocol == MQTT))
+    await_route(&plan, options.host, options.port, options.subscribers_port, options.stall);
+  greet_publisher(&plan, &asked, &answer);
   for (int i = 0; i < plan.publishers; i++) {
     struct publisher *p = &publishers[i];
     int frames = CHUNK / request.size + 1;
@@ -94,28 +107,30 @@ static void connect_all(void) {
       put_frame(p->chunk + (size_t)f * request.size, &plan, &request);
       put_digits(p->chunk + (size_t)f * request.size + request.payload_at + PUBLISHER_AT, (uint32_t)i);
     }
-    p->fd = dial(options.host, options.port, hello, confirmed);
+    p->fd = dial(options.host, options.port);
+    ask(p->fd, &asked, &answer);
+    set_nonblocking(p->fd);
     watch(p->fd, EPOLLIN | EPOLLOUT | EPOLLET, subscriber_count + i);
   }
 }
 
 // ---- publishing
 
-// Whether the window of the channel has room: no subscriber may be more than the window behind.
-static int has_room(int channel) {
-  if (published[channel] < allowed[channel]) return 1;
-  uint64_t slowest = published[channel];
-  for (int i = channel; i < subscriber_count; i += plan.channels)
+// Whether the window of the lane has room: no subscriber may be more than the window behind.
+static int has_room(int lane) {
+  if (published[lane] < allowed[lane]) return 1;
+  uint64_t slowest = published[lane];
+  for (int i = lane; i < subscriber_count; i += plan.lanes)
     if (subscribers[i].fd >= 0 && subscribers[i].track.passed < slowest) slowest = subscribers[i].track.passed;
-  allowed[channel] = slowest + window_messages;
-  return published[channel] < allowed[channel];
+  allowed[lane] = slowest + window_messages;
+  return published[lane] < allowed[lane];
 }
 
 static int64_t due_ns(uint64_t message) { return start_ns + (int64_t)((double)message / options.rate * 1e9); }
 
 static void put_message(struct publisher *p, int index, int channel, int64_t now) {
   char *frame = p->chunk + p->chunk_size;
-  for (int d = plan.digits - 1, c = channel; d >= 0; d--, c /= 10) frame[request.channel_at + d] = (char)('0' + c % 10);
+  put_channel(frame + request.channel_at, plan.digits, channel);
   char *payload = frame + request.payload_at;
   put_digits(payload + SEQUENCE_AT, sequences[(size_t)index * plan.channels + channel]++);
   if (plan.timed) {
@@ -127,23 +142,24 @@ static void put_message(struct publisher *p, int index, int channel, int64_t now
   }
   p->chunk_size += (size_t)request.size;
   p->sent++;
-  published[channel]++;
+  published[channel % plan.lanes]++;
   total_published++;
 }
 
 static void fill_chunk(struct publisher *p, int index, int64_t now) {
   p->chunk_size = p->chunk_at = 0;
   while (!finished && p->chunk_size < CHUNK) {
-    int channel = (int)(p->sent % (uint64_t)plan.channels);
-    if (!has_room(channel) || (options.messages > 0 && total_published >= options.messages)) break;
+    int channel = options.zipf ? popular_channel(&popularity, p->sent, index, plan.publishers)
+                               : (int)(p->sent % (uint64_t)plan.channels);
+    if (!has_room(channel % plan.lanes) || (options.messages > 0 && total_published >= options.messages)) break;
     if (plan.timed && (due_ns(total_published) > now || (int)(total_published % (uint64_t)plan.publishers) != index))
       break;
     put_message(p, index, channel, now);
   }
 }
 
-static void send_control(struct publisher *p, const char *line) {
-  if (send(p->fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line)) die("cannot send %s", line);
+static void send_control(struct publisher *p, const char *bytes, int size) {
+  if (send(p->fd, bytes, (size_t)size, MSG_NOSIGNAL) != size) die("cannot send a question of %d bytes", size);
 }
 
 static void send_chunk(struct publisher *p) {
@@ -155,7 +171,7 @@ static void send_chunk(struct publisher *p) {
     if (p->blocked) return;
     p->chunk_at += (size_t)n;
   }
-  if (p->pong_due) send_control(p, "PONG\r\n");
+  if (p->pong_due) send_control(p, "PONG\r\n", 6);
   p->pong_due = 0;
 }
 
@@ -166,9 +182,9 @@ static int publish_round(int64_t now) {
     struct publisher *p = &publishers[i];
     if (p->chunk_at == p->chunk_size) fill_chunk(p, i, now);
     send_chunk(p);
-    if (finished && plan.protocol == NATS && !p->ping_due && p->chunk_at == p->chunk_size) {
-      p->ping_due = 1;
-      send_control(p, "PING\r\n");
+    if (finished && last.ask_size > 0 && !p->asked && p->chunk_at == p->chunk_size) {
+      p->asked = 1;
+      send_control(p, last.ask, last.ask_size);
     }
     more |= !finished && p->chunk_size >= CHUNK && p->chunk_at == p->chunk_size;
   }
@@ -192,40 +208,49 @@ static void take_due(const char *at, int size) {
   histogram_add(&outcome->latencies, latency > 0 ? (uint64_t)latency : 0);
 }
 
-static void take_unexpected(struct subscriber *s, const char *at, uint32_t publisher, uint32_t sequence) {
+static void take_unexpected(struct subscriber *s, int channel, const char *at, uint32_t publisher, uint32_t sequence) {
   // What was never sent can stand in no sequence.
-  if (publisher >= (uint32_t)plan.publishers || sequence >= sequences[(size_t)publisher * plan.channels + s->channel])
-    take_corrupt(at, s->shape->size);
-  else track_unexpected(&s->track, &outcome->tally, publisher, sequence);
+  if (publisher >= (uint32_t)plan.publishers || sequence >= sequences[(size_t)publisher * plan.channels + channel])
+    take_corrupt(at, deliveries[channel].size);
+  else track_unexpected(&s->track, &outcome->tally, stream_of(publisher, channel), sequence);
 }
 
 // Returns how many messages were the next ones: all, as a rule.
-static inline unsigned take_message(struct subscriber *s, const char *at) {
-  const char *payload = at + s->shape->payload_at;
+static inline unsigned take_message(struct subscriber *s, int channel, const char *at, const struct shape *shape) {
+  const char *payload = at + shape->payload_at;
   uint32_t publisher, sequence;
   if (!get_digits(payload + PUBLISHER_AT, &publisher) || !get_digits(payload + SEQUENCE_AT, &sequence)) {
-    take_corrupt(at, s->shape->size);
+    take_corrupt(at, shape->size);
     return 0;
   }
-  if (s->shape->stamp_at >= 0) outcome->stamps_back += !is_later(at + s->shape->stamp_at, &s->stamp);
+  struct stamp *stamp = shared ? &s->stamps[channel / plan.lanes] : s->stamps;
+  if (shape->stamp_at >= 0) outcome->stamps_back += !is_later(at + shape->stamp_at, stamp);
   if (plan.timed) take_due(payload + DUE_AT, LONGEST_HEADER - DUE_AT);
-  if (publisher < (uint32_t)plan.publishers && track_expected(&s->track, publisher, sequence)) return 1;
-  take_unexpected(s, at, publisher, sequence);
+  if (publisher < (uint32_t)plan.publishers && track_expected(&s->track, stream_of(publisher, channel), sequence))
+    return 1;
+  take_unexpected(s, channel, at, publisher, sequence);
   return 0;
 }
 
-// A line that is no frame. Returns what follows it, or `at` when it is not whole yet.
+// What is no frame: a line, or with MQTT a packet of two bytes. Returns what follows it, or `at` when it is not
+// whole yet.
 static const char *take_line(const char *at, const char *end, int fd, struct publisher *p) {
-  const char *line_end = memchr(at, '\n', (size_t)(end - at));
-  if (line_end == NULL && end - at < MAX_HEAD - 1) return at;
-  size_t size = line_end == NULL ? (size_t)(end - at) : (size_t)(line_end + 1 - at);
+  size_t size = (size_t)(end - at);
+  if (p != NULL && last.ask_size > 0 && memcmp(at, last.answer, size < (size_t)last.answer_size ? size : (size_t)last.answer_size) == 0) {
+    if (size < (size_t)last.answer_size) return at;
+    p->answered = 1;
+    return at + last.answer_size;
+  }
+  if (plan.protocol != MQTT) {
+    const char *line_end = memchr(at, '\n', size);
+    if (line_end == NULL && size < MAX_HEAD - 1) return at;
+    if (line_end != NULL) size = (size_t)(line_end + 1 - at);
+  }
   if (plan.protocol == NATS && size == 6 && memcmp(at, "PING\r\n", 6) == 0) {
     if (p != NULL) p->pong_due = 1; // not in the middle of a message
     else if (send(fd, "PONG\r\n", 6, MSG_NOSIGNAL) != 6) die("cannot send PONG");
-  } else if (plan.protocol == NATS && p != NULL && size == 6 && memcmp(at, "PONG\r\n", 6) == 0) {
-    p->pong_seen = 1;
   } else {
-    int is_error = memcmp(at, "ERROR", 5) == 0 || at[0] == '-';
+    int is_error = (size >= 5 && memcmp(at, "ERROR", 5) == 0) || at[0] == '-';
     if (is_error) outcome->errors++;
     else outcome->corrupt++;
     note_problem(at, size);
@@ -233,20 +258,30 @@ static const char *take_line(const char *at, const char *end, int fd, struct pub
   return at + size;
 }
 
+// Which channel's frame stands here, or -1: none of this lane. There must be enough bytes for one.
+static inline int channel_at(const struct subscriber *s, const char *at) {
+  if (!shared) return s->lane;
+  int channel = get_channel(at + deliveries[0].channel_at, plan.digits);
+  return channel >= 0 && channel < plan.channels && channel % plan.lanes == s->lane ? channel : -1;
+}
+
 // Returns where the unfinished rest begins.
 static const char *take_deliveries(struct subscriber *s, const char *at, const char *end) {
-  const struct shape *shape = s->shape;
-  const struct expectation *expected = &expectations[s->channel];
+  const int size = deliveries[0].size;
   for (;;) {
     unsigned in_order = 0;
-    for (; end - at >= shape->size; at += shape->size) {
-      if (__builtin_expect(is_as_expected(at, expected, shape->size), 1)) in_order += take_message(s, at);
-      else if (is_frame(at, shape)) take_corrupt(at, shape->size);
+    for (; end - at >= size; at += size) {
+      int channel = channel_at(s, at);
+      if (channel < 0) break;
+      const struct shape *shape = &deliveries[channel];
+      if (__builtin_expect(is_as_expected(at, &expectations[channel], size), 1))
+        in_order += take_message(s, channel, at, shape);
+      else if (is_frame(at, shape)) take_corrupt(at, size);
       else break;
     }
     s->track.passed += in_order;
     outcome->tally.delivered += in_order;
-    if (at == end || may_be_frame(at, (size_t)(end - at), shape)) return at;
+    if (at == end || may_be_frame(at, (size_t)(end - at), &deliveries[s->lane])) return at;
     const char *next = take_line(at, end, s->fd, NULL);
     if (next == at) return at;
     at = next;
@@ -302,11 +337,11 @@ static int is_drained(void) {
   for (int i = 0; i < plan.publishers; i++) {
     struct publisher *p = &publishers[i];
     if (p->chunk_at < p->chunk_size || (reply.head_size > 0 && p->replied < p->sent)) return 0;
-    if (plan.protocol == NATS && !p->pong_seen) return 0;
+    if (last.ask_size > 0 && !p->answered) return 0;
   }
   for (int i = 0; i < subscriber_count; i++) {
     struct subscriber *s = &subscribers[i];
-    if (s->fd >= 0 && s->track.passed < published[s->channel]) return 0;
+    if (s->fd >= 0 && s->track.passed < published[s->lane]) return 0;
   }
   return 1;
 }
@@ -384,9 +419,12 @@ static int run(struct moment *from, struct moment *to) {
 }
 
 static void prepare(void) {
-  subscriber_count = plan.channels * plan.subscribers;
+  subscriber_count = plan.lanes * plan.subscribers;
+  shared = is_shared(&plan);
   request = request_shape(&plan);
   reply = reply_shape(&plan);
+  last = last_question(&plan);
+  if (options.zipf) make_popularity(&popularity, plan.channels);
   deliveries = calloc((size_t)plan.channels, sizeof *deliveries);
   expectations = calloc((size_t)plan.channels, sizeof *expectations);
   for (int c = 0; c < plan.channels; c++) {
@@ -397,8 +435,8 @@ static void prepare(void) {
   window_messages = (share < options.window ? share : options.window) / (uint64_t)deliveries[0].size + 1;
   subscribers = calloc((size_t)subscriber_count, sizeof *subscribers);
   publishers = calloc((size_t)plan.publishers, sizeof *publishers);
-  published = calloc((size_t)plan.channels, sizeof *published);
-  allowed = calloc((size_t)plan.channels, sizeof *allowed);
+  published = calloc((size_t)plan.lanes, sizeof *published);
+  allowed = calloc((size_t)plan.lanes, sizeof *allowed);
   sequences = calloc((size_t)plan.publishers * (size_t)plan.channels, sizeof *sequences);
   buffer = (char *)malloc(MAX_FRAME + READ_SIZE + 8) + MAX_FRAME; // a look at a word may go past the end
 }
@@ -413,13 +451,15 @@ void drive(const struct plan *for_plan, const struct options *with, struct outco
   found->published = total_published;
   found->unanswered = reply.head_size > 0 ? total_published - total_replied : 0;
   for (int i = 0; i < subscriber_count; i++) {
-    found->expected += published[subscribers[i].channel];
-    found->passed += subscribers[i].track.passed;
+    const struct subscriber *s = &subscribers[i];
+    found->expected += published[s->lane];
+    found->passed += s->track.passed;
     // The next one came, but had not been sent: too rare to look for at every message.
-    for (int p = 0; p < plan.publishers; p++) {
-      uint32_t sent = sequences[(size_t)p * plan.channels + subscribers[i].channel];
-      uint32_t next = subscribers[i].track.next[p];
-      if (next > sent) found->corrupt += next - sent;
-    }
+    for (int channel = s->lane; channel < plan.channels; channel += plan.lanes)
+      for (int p = 0; p < plan.publishers; p++) {
+        uint32_t sent = sequences[(size_t)p * plan.channels + channel];
+        uint32_t next = s->track.next[stream_of((uint32_t)p, channel)];
+        if (next > sent) found->corrupt += next - sent;
+      }
   }
 }

@@ -10,6 +10,7 @@ struct options {
   int port, subscribers_port;      // one server, or two that are linked
   int server_pid, subscribers_pid; // 0: its processor time is not looked at
   double seconds, warmup;
+  int zipf;          // channels are published to by popularity, not in turns
   double rate;       // messages per second; 0: as fast as the window allows
   double stall;      // seconds without any progress after which what is missing counts as lost
   uint64_t messages; // publish so many instead of for some time; 0: for some time

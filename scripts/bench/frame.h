@@ -37,13 +37,13 @@ static inline int is_as_expected(const char *at, const struct expectation *expec
 
 // Whether a whole frame of this shape stands here, whatever it holds.
 static inline int is_frame(const char *at, const struct shape *shape) {
-  return memcmp(at, shape->head, (size_t)shape->head_size) == 0 && at[shape->size - 2] == '\r' &&
-         at[shape->size - 1] == '\n';
+  return memcmp(at, shape->head, (size_t)shape->head_size) == 0 &&
+         memcmp(at + shape->size - shape->tail_size, shape->tail, (size_t)shape->tail_size) == 0;
 }
 
-// Whether this can be the beginning of one that is not whole yet.
+// Whether this can be the beginning of one, of whatever channel, that is not whole yet.
 static inline int may_be_frame(const char *at, size_t size, const struct shape *shape) {
-  size_t head = (size_t)shape->head_size;
+  size_t head = (size_t)(shape->channel_at >= 0 ? shape->channel_at : shape->head_size);
   return head > 0 && size < (size_t)shape->size && memcmp(at, shape->head, size < head ? size : head) == 0;
 }
 

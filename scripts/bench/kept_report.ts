@@ -2,8 +2,11 @@
 
 import type { AskRun } from "./asker.ts";
 import type { Latencies, Run } from "./loadgen.ts";
+import { rowTitle, type WritingRow } from "./rows.ts";
 import {
+  cpuPerMillion,
   formatCount,
+  formatCpu,
   formatMicros,
   formatRatio,
   isDisturbed,
@@ -11,8 +14,10 @@ import {
   median,
   medianLatencies,
   ratio,
+  ratioLines,
   summarize,
   type Summary,
+  widthOf,
 } from "./report.ts";
 
 export interface AnswerReport {
@@ -41,7 +46,8 @@ export interface AskReport {
 }
 
 export interface WritingReport {
-  row: "writing";
+  row: string;
+  title: string;
   /** Deliveries per second that were asked for, or null: as many as it could. */
   deliveries_per_s: number | null;
   ways: Record<string, WritingFigures>;
@@ -52,6 +58,8 @@ export interface WritingFigures {
   /** To the first way. */
   ratio: Summary;
   server_cpu: number;
+  /** Seconds of the server's processor time for a million deliveries. */
+  cpu_s_per_million: number;
   generator_cpu: number;
   other_cpu: number;
   latency_us?: Latencies;
@@ -100,7 +108,7 @@ export function reportAnswers(row: {
 }
 
 export function formatAnswers(report: AskReport): string {
-  const width = Math.max(...Object.keys(report.servers).map((name) => name.length), 5);
+  const width = widthOf(report.servers);
   const lines = Object.entries(report.servers).map(([name, server]) => {
     const { median, min, max } = server.per_s;
     const cpu = `cpu ${server.server_cpu.toFixed(2)}, ${
@@ -117,19 +125,18 @@ export function formatAnswers(report: AskReport): string {
       server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
     ].join("  ").trimEnd();
   });
-  const ratios = Object.entries(report.pushd_ratio).map(([name, summary]) =>
-    `${formatRatio(summary)} ${name}`
-  );
-  if (ratios.length > 0) lines.push(`  pushd is ${ratios.join(", ")}`);
-  return `${report.title}: ${report.unit}\n${lines.join("\n")}\n`;
+  const head = `${report.title}: ${report.unit}`;
+  return [head, ...ratioLines(report.pushd_ratio), ...lines, ""].join("\n");
 }
 
 export function reportWriting(
+  { id, row }: WritingRow,
   runs: ReadonlyMap<string, Run[]>,
   deliveriesPerSecond: number | null,
 ): WritingReport {
   const report: WritingReport = {
-    row: "writing",
+    row: id,
+    title: rowTitle(row),
     deliveries_per_s: deliveriesPerSecond,
     ways: {},
   };
@@ -141,6 +148,7 @@ export function reportWriting(
       deliveries_per_s: summarize(figures(list)),
       ratio: ratio(figures(list), figures(first)),
       server_cpu: median(list.map((run) => run.server_cpu)),
+      cpu_s_per_million: cpuPerMillion(list),
       generator_cpu: median(list.map((run) => run.generator_cpu)),
       other_cpu: median(list.map((run) => run.other_cpu)),
       ...(latencies.length > 0 ? { latency_us: medianLatencies(latencies) } : {}),
@@ -150,21 +158,22 @@ export function reportWriting(
   return report;
 }
 
-export function formatWriting(report: WritingReport, title: string): string {
-  const { deliveries_per_s: rate, ways } = report;
-  const width = Math.max(...Object.keys(ways).map((name) => name.length), 0);
+export function formatWriting(report: WritingReport): string {
+  const { title, deliveries_per_s: rate, ways } = report;
+  const width = widthOf(ways);
   const lines = Object.entries(ways).map(([way, figures], i) => {
     const { median, min, max } = figures.deliveries_per_s;
     const latencies = figures.latency_us;
     return [
       `  ${way.padEnd(width)}`,
+      i === 0 ? "".padEnd(18) : formatRatio(figures.ratio).padEnd(18),
       formatCount(median).padStart(7),
       `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
       latencies === undefined
         ? ""
         : `p50 ${formatMicros(latencies.p50)}, p99 ${formatMicros(latencies.p99)}`,
-      `cpu ${figures.server_cpu.toFixed(2)}, generator ${figures.generator_cpu.toFixed(2)}`,
-      i === 0 ? "" : formatRatio(figures.ratio),
+      `cpu ${figures.server_cpu.toFixed(2)}, ${formatCpu(figures.cpu_s_per_million)}`,
+      `generator ${figures.generator_cpu.toFixed(2)}`,
       isDisturbed(figures.other_cpu)
         ? `(disturbed: other work took ${figures.other_cpu.toFixed(2)})`
         : "",

@@ -5,6 +5,7 @@ import { askFaultsOf, type AskRun } from "./asker.ts";
 import { fileSystemOf } from "./disk.ts";
 import { formatAnswers, formatWriting, reportAnswers, reportWriting } from "./kept_report.ts";
 import type { Run } from "./loadgen.ts";
+import { parseRow } from "./rows.ts";
 import { inTurns, leastDisturbed } from "./turns.ts";
 
 function answers(perS: number, more: Partial<AskRun> = {}): AskRun {
@@ -60,11 +61,11 @@ Deno.test("formatAnswers: a line for each way, and pushd's ratios to the others"
   assert.equal(
     formatAnswers(report),
     "100 publishers: acknowledged/s\n" +
+      "  pushd is 2.50× (2.00–3.00) redis xadd\n" +
       "  pushd        50.0 k  (40.0 k – 60.0 k)    p50 100 µs, p99 1.50 ms  " +
       "cpu 1.00, 20 µs each, generator 0.50  ceiling  200 k\n" +
       "  redis xadd   20.0 k  (20.0 k – 25.0 k)    p50 100 µs, p99 1.50 ms  " +
-      "cpu 1.00, 50 µs each, generator 0.50  ceiling  200 k\n" +
-      "  pushd is 2.50× (2.00–3.00) redis xadd\n",
+      "cpu 1.00, 50 µs each, generator 0.50  ceiling  200 k\n",
   );
 });
 
@@ -81,10 +82,12 @@ Deno.test("formatWriting: ratios to the way that keeps nothing", () => {
     deliveries(30e6),
   ]]]);
   assert.equal(
-    formatWriting(reportWriting(runs, null), "1 → 100, 64 B"),
+    formatWriting(
+      reportWriting({ kind: "writing", id: "writing:1x100", row: parseRow("1x100") }, runs, null),
+    ),
     "1 → 100, 64 B, pushd beside writing: deliveries/s\n" +
-      "  no storage        40.0 M  (40.0 M – 40.0 M)    cpu 1.00, generator 0.50\n" +
-      "  storage: memory   30.0 M  (30.0 M – 30.0 M)    cpu 1.00, generator 0.50  0.75× (0.75–0.75)\n",
+      "  no storage                            40.0 M  (40.0 M – 40.0 M)    cpu 1.00, 0.03 s/M  generator 0.50\n" +
+      "  storage: memory  0.75× (0.75–0.75)    30.0 M  (30.0 M – 30.0 M)    cpu 1.00, 0.03 s/M  generator 0.50\n",
   );
 });
 

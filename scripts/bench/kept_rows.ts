@@ -4,8 +4,7 @@ import { type Asker, askFaultsOf, type AskRun, type Question } from "./asker.ts"
 import { progress, type Settings } from "./bench.ts";
 import { type AskReport, reportAnswers } from "./kept_report.ts";
 import { faultsOf, type Loadgen, type Run } from "./loadgen.ts";
-import type { DurableRow, HistoryRow } from "./rows.ts";
-import { parseRow } from "./rows.ts";
+import type { DurableRow, HistoryRow, WritingRow } from "./rows.ts";
 import type { Server } from "./servers.ts";
 import { inTurns, leastDisturbed } from "./turns.ts";
 
@@ -25,8 +24,6 @@ export interface Library {
 const SIZE = 64;
 /** Messages of a page of history. */
 export const PAGE = 1000;
-/** The fan-out that messages are kept beside. */
-export const WRITING_ROW = parseRow("1x100");
 
 const CEILING_RUNS = 3;
 
@@ -64,26 +61,25 @@ export class KeptRows {
 
   /** The same fan-out on several pushds; with a rate at that load, else as fast as each of them can. */
   async writing(
+    { id, row }: WritingRow,
     servers: ReadonlyMap<string, Server>,
     deliveriesPerSecond: number | null,
   ): Promise<Map<string, Run[]>> {
     const { rounds, retries, seconds, warmupSeconds } = this.settings;
-    const rate = deliveriesPerSecond === null
-      ? undefined
-      : deliveriesPerSecond / WRITING_ROW.subscribers;
+    const rate = deliveriesPerSecond === null ? undefined : deliveriesPerSecond / row.subscribers;
     const runs = await inTurns([...servers], rounds, ([name, server], round) => {
-      progress(`writing: round ${round}, ${name}`);
+      progress(`${id}: round ${round}, ${name}`);
       return leastDisturbed(retries, async () => {
         const { port, process: { pid } } = server;
         const run = await this.loadgen.run({
           protocol: "pushd",
-          row: WRITING_ROW,
+          row,
           seconds,
           warmupSeconds,
           rate,
           server: { port, pid },
         });
-        this.#note(`writing, ${name}`, faultsOf(run));
+        this.#note(`${id}, ${name}`, faultsOf(run));
         return run;
       });
     });

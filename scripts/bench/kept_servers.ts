@@ -2,9 +2,9 @@
 
 import { progress } from "./bench.ts";
 import { type Contender, type Library, PAGE } from "./kept_rows.ts";
-import type { Protocol } from "./loadgen.ts";
-import { MissingError, type Server, startServer, type Storage, storageName } from "./servers.ts";
+import { MissingError, type ServerName, type Storage } from "./known_servers.ts";
 import type { Processes } from "./processes.ts";
+import { type Server, startServer, storageName } from "./servers.ts";
 
 /** Channel and message of the asker's history row. */
 const HISTORY_CHANNEL = "c00000", HISTORY_MESSAGE = "m".repeat(64);
@@ -14,7 +14,7 @@ const HISTORY_MESSAGES = 2 * PAGE;
 export interface KeptServersOptions {
   folder: string;
   processes: Processes;
-  protocols: readonly Protocol[];
+  names: readonly ServerName[];
   /** Where pushd keeps messages; `off` means as it should be measured, in SQLite. */
   storage: Storage;
   /** Told when a server is left out, and why. */
@@ -43,16 +43,17 @@ export class KeptServers {
 
   async #startDurable(): Promise<Contender[]> {
     const contenders: Contender[] = [];
-    for (const protocol of this.#options.protocols) {
-      const storage = protocol === "pushd" ? this.#storage : "off";
-      const more = protocol === "pushd" ? { storage, flushPolicy: 0 as const } : { storage };
-      const server = await this.#start(protocol, `durable-${protocol}`, { ...more, durable: true });
+    for (const name of this.#options.names) {
+      // Mosquitto has no way to acknowledge what is on the disk.
+      if (name === "mosquitto") continue;
+      const isPushd = name === "pushd" || name === "binary";
+      const storage = isPushd ? this.#storage : "off";
+      const more = isPushd ? { storage, flushPolicy: 0 as const } : { storage };
+      const server = await this.#start(name, `durable-${name}`, { ...more, durable: true });
       if (server === null) continue;
-      if (protocol === "pushd") contenders.push({ name: "pushd", question: "pub", server });
-      if (protocol === "nats") {
-        contenders.push({ name: "jetstream", question: "jetstream", server });
-      }
-      if (protocol !== "redis") continue;
+      if (isPushd) contenders.push({ name, question: "pub", server });
+      if (name === "nats") contenders.push({ name: "jetstream", question: "jetstream", server });
+      if (name !== "redis") continue;
       contenders.push({ name: "redis xadd", question: "xadd", server });
       contenders.push({ name: "redis xadd+publish", question: "xadd-publish", server });
     }
@@ -67,7 +68,7 @@ export class KeptServers {
   }
 
   async #startLibrary(from: "cache" | "store"): Promise<Library | null> {
-    if (!this.#options.protocols.includes("pushd")) return null;
+    if (!this.#options.names.includes("pushd")) return null;
     if (from === "store" && this.#storage === "memory") {
       this.#options.leftOut("his:store is left out: memory keeps nothing beside the cache");
       return null;
@@ -87,7 +88,7 @@ export class KeptServers {
 
   async #startWriting(): Promise<Map<string, Server>> {
     const servers = new Map<string, Server>();
-    if (!this.#options.protocols.includes("pushd")) return servers;
+    if (!this.#options.names.includes("pushd")) return servers;
     const ways = [
       { storage: "off" },
       { storage: "memory" },
@@ -102,14 +103,14 @@ export class KeptServers {
   }
 
   async #start(
-    protocol: Protocol,
-    name: string,
+    name: ServerName,
+    folderName: string,
     more: { storage: Storage; flushPolicy?: 0 | 1; durable?: boolean; cacheMessages?: number },
   ): Promise<Server | null> {
     const { folder, processes, leftOut } = this.#options;
-    progress(`starting ${name}`);
+    progress(`starting ${folderName}`);
     try {
-      const server = await startServer(protocol, { folder, processes, name, ...more });
+      const server = await startServer(name, { folder, processes, folderName, ...more });
       if (!this.versions.includes(server.version)) this.versions.push(server.version);
       return server;
     } catch (error) {

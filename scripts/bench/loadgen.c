@@ -1,5 +1,5 @@
 // Load generator for pub/sub servers over TCP: publishes through a bounded window, checks that every subscriber gets
-// every message once, unchanged and in order, and prints one line of JSON. See docs/benchmarks.md.
+// every message once, unchanged and in order, and prints one line of JSON. See docs/performance.md.
 #define _GNU_SOURCE
 #include "drive.h"
 
@@ -97,13 +97,13 @@ static int one_of(const char *name, const char *text, const char *const *words) 
 }
 
 static void parse(char **argument) {
-  static const char *const protocols[] = {"pushd", "nats", "redis", NULL};
+  static const char *const protocols[] = {"pushd", "pushd-json", "nats", "redis", "mqtt", NULL};
   static const char *const faults[] = {"none", "loss", "duplicate", "swap", "corrupt", NULL};
   for (; *argument != NULL; argument++) {
     const char *name = *argument, *value = argument[1];
 #define IS(option) (strcmp(name, option) == 0)
-    if (IS("--null")) {
-      null.wanted = 1;
+    if (IS("--null") || IS("--zipf")) {
+      *(IS("--null") ? &null.wanted : &options.zipf) = 1;
       continue;
     }
     if (IS("--protocol")) plan.protocol = (enum protocol)one_of(name, value, protocols);
@@ -114,7 +114,8 @@ static void parse(char **argument) {
     else if (IS("--publishers")) plan.publishers = (int)number(name, value, 1, 10000);
     else if (IS("--channels")) plan.channels = (int)number(name, value, 1, 100000);
     else if (IS("--subscribers")) plan.subscribers = (int)number(name, value, 1, 100000);
-    else if (IS("--size")) plan.size = (int)number(name, value, LONGEST_HEADER, MAX_PAYLOAD);
+    else if (IS("--lanes")) plan.lanes = (int)number(name, value, 1, 10000);
+    else if (IS("--size")) plan.size = (int)number(name, value, DUE_AT, MAX_PAYLOAD);
     else if (IS("--seconds")) options.seconds = number(name, value, 0.01, 86400);
     else if (IS("--warmup")) options.warmup = number(name, value, 0, 3600);
     else if (IS("--messages")) options.messages = (uint64_t)number(name, value, 0, 4e9);
@@ -139,6 +140,9 @@ int main(int argc, char **argv) {
   parse(argv + 1);
   plan.timed = options.rate > 0;
   plan.linked = options.subscribers_port != 0;
+  if (plan.timed && plan.size < LONGEST_HEADER) die("--rate needs a --size from %d on", LONGEST_HEADER);
+  if (plan.lanes == 0) plan.lanes = plan.channels;
+  if (plan.lanes > plan.channels) die("--lanes cannot be more than --channels");
   plan.digits = snprintf(NULL, 0, "%d", plan.channels - 1);
 
   struct rlimit files;

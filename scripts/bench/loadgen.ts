@@ -4,7 +4,8 @@ import { compile } from "./compile.ts";
 import type { Processes } from "./processes.ts";
 import type { Row } from "./rows.ts";
 
-export const PROTOCOLS = ["pushd", "nats", "redis"] as const;
+/** What the generators speak; `pushd-json` is pushd's other form of deliveries. */
+export const PROTOCOLS = ["pushd", "pushd-json", "nats", "redis", "mqtt"] as const;
 export type Protocol = typeof PROTOCOLS[number];
 
 export interface Latencies {
@@ -73,6 +74,9 @@ export class LoadgenError extends Error {
   override readonly name = "LoadgenError";
 }
 
+/** Bytes on their way to all subscribers: Mosquitto would take half a minute for the 64 MiB of the others. */
+const MQTT_IN_FLIGHT = 4 << 20;
+
 export class Loadgen {
   private constructor(readonly path: string, readonly processes: Processes) {}
 
@@ -92,6 +96,7 @@ export class Loadgen {
       publishers: row.publishers,
       channels: row.channels,
       subscribers: row.subscribers,
+      ...(row.connections === undefined ? {} : { lanes: row.connections }),
       size: row.size,
       seconds,
       warmup: warmupSeconds,
@@ -101,6 +106,8 @@ export class Loadgen {
     };
     const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]);
     if (server === undefined) args.push("--null");
+    if (row.zipf) args.push("--zipf");
+    if (protocol === "mqtt") args.push("--in-flight", String(MQTT_IN_FLIGHT));
     const { code, stdout, stderr } = await this.processes.run(this.path, [...args, ...extra]);
     if (code > 1 || stdout.length === 0) {
       throw new LoadgenError(`${protocol} ${row.id}: ${new TextDecoder().decode(stderr).trim()}`);

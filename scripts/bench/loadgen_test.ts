@@ -46,12 +46,29 @@ Deno.test({
   fn: () =>
     withLoadgen(async (run) => {
       for (const protocol of PROTOCOLS) {
-        for (const size of [32, 64, 5000]) {
+        for (const size of [16, 64, 5000]) {
           const result = await run({ protocol, row: { ...ROW, size } });
           assert.equal(faultsOf(result), "", `${protocol}, ${size} bytes`);
           assert.equal(result.published, MESSAGES);
           assert.equal(result.deliveries, MESSAGES * ROW.subscribers);
         }
+      }
+    }),
+});
+
+Deno.test({
+  name: `loadgen: many channels on a few connections, some popular, by every protocol${why}`,
+  ignore: why !== "",
+  fn: () =>
+    withLoadgen(async (run) => {
+      // More channels of a connection than are subscribed to at a time.
+      const row = { ...parseRow("zipf:2x1300"), connections: 2 };
+      for (const protocol of PROTOCOLS) {
+        const result = await run({ protocol, row });
+        assert.equal(faultsOf(result), "", protocol);
+        assert.equal(result.deliveries, MESSAGES);
+        const seeded = await run({ protocol, row, extra: ["--fault", "loss", "--fault-at", "70"] });
+        assert.deepEqual([seeded.lost, seeded.corrupt], [1, 0], protocol);
       }
     }),
 });

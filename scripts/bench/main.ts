@@ -1,43 +1,53 @@
-// `deno task bench`: measures pushd, NATS and Redis side by side on this machine; see docs/benchmarks.md.
+// `deno task bench`: measures pushd and its peers side by side on this machine; see docs/performance.md.
 // deno-lint-ignore-file no-console
 
 import { parseArgs } from "node:util";
 import { Asker } from "./asker.ts";
 import { Bench, progress, type Settings } from "./bench.ts";
 import { CompileError } from "./compile.ts";
+import { Crowd } from "./crowd.ts";
+import { type CrowdReport, formatCrowd } from "./crowd_report.ts";
+import { CrowdRows } from "./crowd_rows.ts";
 import { DiskError, diskLine, makeFolder } from "./disk.ts";
 import { type AskReport, formatAnswers, formatWriting } from "./kept_report.ts";
 import { reportWriting, type WritingReport } from "./kept_report.ts";
-import { KeptRows, WRITING_ROW } from "./kept_rows.ts";
+import { KeptRows } from "./kept_rows.ts";
 import { KeptServers } from "./kept_servers.ts";
-import { Loadgen, LoadgenError, type Protocol, PROTOCOLS } from "./loadgen.ts";
+import { MissingError, type ServerName, SERVERS, type Storage, STORAGES } from "./known_servers.ts";
+import { Loadgen, LoadgenError } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
 import { startPair } from "./pairs.ts";
 import { formatLatency, formatRow, type LatencyReport, type RowReport } from "./report.ts";
-import { type AnyRow, DEFAULT_ROWS, parseRows, type Row, RowError, rowTitle } from "./rows.ts";
 import {
-  MissingError,
-  type Server,
-  StartError,
-  startServer,
-  type Storage,
-  STORAGES,
-} from "./servers.ts";
+  type AnyRow,
+  DEFAULT_ROWS,
+  parseRows,
+  type Row,
+  RowError,
+  type WritingRow,
+} from "./rows.ts";
+import { type Server, StartError, startServer } from "./servers.ts";
 
 const USAGE = `deno task bench [options]
 
   --rounds N       runs of each row on each server, in turns (5)
-  --rows LIST      which rows (${DEFAULT_ROWS}):
+  --rows LIST      which rows, or groups of them
+                   (${DEFAULT_ROWS}):
                    1x100, 4x100x1, 1x1@1024: publishers x subscribers, or publishers x channels x
-                   subscribers of each, and @bytes; fanout: the usual ones of these
+                   subscribers of each, and @bytes; zipf:4x100000: publishers x channels, some popular
                    link:1x100: the same with subscribers at another server than publishers, the two
-                   being linked; link: the usual ones of these
+                   being linked
+                   json:1x1: pushd's JSON form beside its text form
+                   at:20000:1x1, at:half:1x1: latencies at so many deliveries per second, or at half
+                   of what each server can
                    durable:100, durable:100x32: publishers, each with so many unacknowledged, of
-                   messages that are acknowledged when they are on the disk; durable: the usual ones
-                   his:cache:16, his:store:16: pages of history, so many at a time; his: the usual ones
-                   writing: a fan-out of pushd beside each way to keep messages
-  --servers LIST   of ${PROTOCOLS.join(", ")} (all)
+                   messages that are acknowledged when they are on the disk
+                   his:cache:16, his:store:16: pages of history, so many at a time
+                   writing:1x100: a fan-out of pushd beside each way to keep messages
+                   connect:5000: how fast so many connections are taken
+                   idle:10000: what each of so many costs in memory
+  --servers LIST   of ${SERVERS.join(", ")} (all)
   --seconds S      measured time of a run (1.2)
   --warmup S       time before it that is not measured (0.3)
   --retries N      repeat a run that other work on the machine disturbed, at most N times, and keep
@@ -45,21 +55,21 @@ const USAGE = `deno task bench [options]
   --storage KIND   what pushd does beside delivering: ${STORAGES.join(", ")} (off; where messages
                    are to be kept, sqlite)
   --dir PATH       where the servers keep their files: a folder on a disk (the temporary folder)
-  --latency N      measure latencies instead, at N deliveries per second; those across a link beside
-                   those without it
+  --latency N      measure latencies instead, at N deliveries per second or at "half" of what each
+                   can; those across a link beside those without it
   --json           one JSON object on standard output, progress on standard error
 
-PUSHD_BIN=path measures a compiled pushd instead of src/main.ts. CC=path names the C compiler,
-NATS_BIN=path a nats-server for the rows with JetStream.
+PUSHD_BIN=path names the compiled pushd (bin/pushd.linux), NATS_BIN=path the nats-server (that of
+"go install", else that on PATH), CC=path the C compiler.
 Exits with 1 when a message was lost, changed, or came twice or out of order, or was not acknowledged.`;
 
 interface Options extends Settings {
   rows: AnyRow[];
-  servers: Protocol[];
+  servers: ServerName[];
   storage: Storage;
   dir?: string;
   /** Deliveries per second. */
-  latency: number | null;
+  latency: number | "half" | null;
   json: boolean;
 }
 
@@ -74,7 +84,7 @@ function parseOptions(args: string[]): Options | null {
       help: { type: "boolean", short: "h", default: false },
       rounds: { type: "string", default: "5" },
       rows: { type: "string", default: DEFAULT_ROWS },
-      servers: { type: "string", default: PROTOCOLS.join(",") },
+      servers: { type: "string", default: SERVERS.join(",") },
       seconds: { type: "string", default: "1.2" },
       warmup: { type: "string", default: "0.3" },
       retries: { type: "string", default: "0" },
@@ -88,13 +98,13 @@ function parseOptions(args: string[]): Options | null {
   return {
     rounds: wholeNumberOf("--rounds", values.rounds, 1, 1000),
     rows: parseRows(values.rows),
-    servers: values.servers.split(",").map((name) => oneOf("--servers", name.trim(), PROTOCOLS)),
+    servers: values.servers.split(",").map((name) => oneOf("--servers", name.trim(), SERVERS)),
     seconds: numberOf("--seconds", values.seconds, 0.05, 3600),
     warmupSeconds: numberOf("--warmup", values.warmup, 0, 3600),
     retries: wholeNumberOf("--retries", values.retries, 0, 1000),
     storage: oneOf("--storage", values.storage, STORAGES),
     dir: values.dir,
-    latency: values.latency === undefined ? null : numberOf("--latency", values.latency, 1, 1e8),
+    latency: latencyOf(values.latency),
     json: values.json,
   };
 }
@@ -103,6 +113,11 @@ function numberOf(name: string, text: string, least: number, most: number): numb
   const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
   if (value >= least && value <= most) return value;
   throw new UsageError(`${name} wants a number from ${least} to ${most}, not "${text}"`);
+}
+
+function latencyOf(text: string | undefined): number | "half" | null {
+  if (text === undefined) return null;
+  return text === "half" ? text : numberOf("--latency", text, 1, 1e8);
 }
 
 function wholeNumberOf(name: string, text: string, least: number, most: number): number {
@@ -117,7 +132,12 @@ function oneOf<T extends string>(name: string, text: string, words: readonly T[]
   return word;
 }
 
+const toldLeftOut = new Set<string>();
+
+/** Says it once: several rows may miss the same server. */
 function leftOut(why: string): void {
+  if (toldLeftOut.has(why)) return;
+  toldLeftOut.add(why);
   progress("");
   console.error(why);
 }
@@ -137,23 +157,34 @@ async function startServers(
   const rows = options.rows.filter((row): row is Row => !("kind" in row));
   const hasLinked = rows.some(({ linked }) => linked);
   // Latencies across a link stand beside those without it.
-  const hasUnlinked = rows.some(({ linked }) => !linked) || (hasLinked && options.latency !== null);
-  for (const protocol of options.servers) {
+  const hasUnlinked = rows.some((row) => !row.linked || loadOf(row, options) !== null);
+  for (const name of options.servers) {
     const settings = { folder, storage: options.storage, processes };
     try {
-      progress(`starting ${protocol}`);
-      if (hasUnlinked) fleet.servers.push(await startServer(protocol, settings));
-      progress(`linking ${protocol}`);
-      if (hasLinked) fleet.pairs.push(await startPair(protocol, settings));
+      progress(`starting ${name}`);
+      if (hasUnlinked) fleet.servers.push(await startServer(name, settings));
+      progress(`linking ${name}`);
+      if (hasLinked) fleet.pairs.push(await startPair(name, settings));
     } catch (error) {
       if (!(error instanceof MissingError)) throw error;
-      leftOut(`${protocol} is left out: ${error.message}`);
+      leftOut(`${name} is left out: ${error.message}`);
     }
   }
   return fleet;
 }
 
-type Report = RowReport | LatencyReport | AskReport | WritingReport;
+/** The load at which latencies of the row are measured, or null: its throughput is. */
+function loadOf(row: Row, { latency }: Options): number | "half" | null {
+  return row.at ?? latency;
+}
+
+/** As {@link loadOf}. Half of what each can would be another load for each: there it is throughput. */
+function writingLoadOf({ row }: WritingRow, options: Options): number | null {
+  const load = loadOf(row, options);
+  return load === "half" ? null : load;
+}
+
+type Report = RowReport | LatencyReport | AskReport | WritingReport | CrowdReport;
 
 /** What a row is measured with. */
 interface Parts {
@@ -161,19 +192,21 @@ interface Parts {
   bench: Bench;
   kept: KeptRows;
   keptServers: KeptServers;
+  crowds: CrowdRows;
 }
 
 /** Measures a row; the text is for people. Null when no server for it was found. */
 async function measure(
   row: AnyRow,
-  { options, bench, kept, keptServers }: Parts,
+  { options, bench, kept, keptServers, crowds }: Parts,
 ): Promise<{ report: Report; text: string } | null> {
   if (!("kind" in row)) {
-    if (options.latency === null) {
+    const load = loadOf(row, options);
+    if (load === null) {
       const report = await bench.throughput(row);
       return { report, text: formatRow(report) };
     }
-    const report = await bench.latency(row, options.latency);
+    const report = await bench.latency(row, load);
     return { report, text: formatLatency(report) };
   }
   if (row.kind === "durable") {
@@ -188,11 +221,16 @@ async function measure(
     const report = await kept.history(row, library);
     return { report, text: formatAnswers(report) };
   }
-  const servers = await keptServers.writing();
-  if (servers.size === 0) return null;
-  const runs = await kept.writing(servers, options.latency);
-  const report = reportWriting(runs, options.latency);
-  return { report, text: formatWriting(report, rowTitle(WRITING_ROW)) };
+  if (row.kind === "writing") {
+    const servers = await keptServers.writing();
+    if (servers.size === 0) return null;
+    const load = writingLoadOf(row, options);
+    const runs = await kept.writing(row, servers, load);
+    const report = reportWriting(row, runs, load);
+    return { report, text: formatWriting(report) };
+  }
+  const report = await crowds.measure(row);
+  return report === null ? null : { report, text: formatCrowd(report) };
 }
 
 async function bench(options: Options, folder: string, processes: Processes): Promise<number> {
@@ -201,8 +239,11 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
   const { servers, pairs } = await startServers(options, folder, processes);
   const bench = new Bench(options, loadgen, servers, pairs);
   const kept = new KeptRows(options, asker, loadgen);
-  const { servers: protocols, storage } = options;
-  const keptServers = new KeptServers({ folder, processes, protocols, storage, leftOut });
+  const { servers: names, storage } = options;
+  const keptServers = new KeptServers({ folder, processes, names, storage, leftOut });
+  const crowd = await Crowd.compile(folder, processes);
+  const serverOptions = { folder, processes, storage };
+  const crowds = new CrowdRows({ settings: options, crowd, names, serverOptions, leftOut });
   const setup = {
     machine: machine(),
     disk: await diskLine(folder),
@@ -223,16 +264,18 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
   const rows: Report[] = [];
   const told = new Set(versions);
   for (const row of options.rows) {
-    const measured = await measure(row, { options, bench, kept, keptServers });
+    const measured = await measure(row, { options, bench, kept, keptServers, crowds });
     progress("");
-    const added = keptServers.versions.filter((version) => !told.has(version));
+    const added = [...keptServers.versions, ...crowds.versions].filter((version) =>
+      !told.has(version)
+    );
     if (added.length > 0) say(`${added.join(", ")}\n`);
     for (const version of added) told.add(version);
     if (measured === null) continue;
     say(measured.text);
     rows.push(measured.report);
   }
-  const faults = [...bench.faults, ...kept.faults];
+  const faults = [...bench.faults, ...kept.faults, ...crowds.faults];
   if (options.json) {
     console.log(JSON.stringify({ ...setup, servers: [...told], rows, faults }, null, 2));
   }

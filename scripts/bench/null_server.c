@@ -1,7 +1,7 @@
-// The cheapest server that satisfies the generator: it knows the plan, so it parses nothing but copies each
-// payload's header into a frame made beforehand. How fast the generator is against it is the generator's ceiling.
+// The cheapest server that satisfies the generator: it knows the plan, so it parses nothing but the channel's number
+// and copies each payload's header into a frame made beforehand. How fast the generator is against it is the generator's ceiling.
 #define _GNU_SOURCE
-#include "wire.h"
+#include "greet.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,14 +18,14 @@ struct batch {
 
 struct feed {
   int fd;
-  uint64_t taken; // messages so far
   char *kept;     // an unfinished frame
   int kept_size;
 };
 
 static const struct plan *plan;
-static int *subscribers; // those of channel c are c, c + channels, c + 2 * channels, …
-static struct batch *batches, replies;
+static int *subscribers; // those of lane l are l, l + lanes, l + 2 * lanes, …
+static struct batch *batches, replies; // batches by lane
+static struct question last;
 static uint32_t stamps;
 static enum fault fault;
 static uint64_t fault_at, seen_on_first; // messages of channel 0 so far
@@ -48,11 +48,11 @@ static void make_batch(struct batch *batch, int bytes) {
     put_frame(batch->frames + (size_t)i * batch->shape.size, plan, &batch->shape);
 }
 
-static void flush_channel(int channel) {
-  struct batch *batch = &batches[channel];
+static void flush_lane(int lane) {
+  struct batch *batch = &batches[lane];
   if (batch->count == 0) return;
   size_t size = (size_t)batch->count * batch->shape.size;
-  for (int i = 0; i < plan->subscribers; i++) send_all(subscribers[channel + i * plan->channels], batch->frames, size);
+  for (int i = 0; i < plan->subscribers; i++) send_all(subscribers[lane + i * plan->lanes], batch->frames, size);
   batch->count = 0;
 }
 
@@ -63,9 +63,14 @@ static char *next_frame(struct batch *batch) {
 }
 
 static void deliver(int channel, const char *header) {
-  struct batch *batch = &batches[channel];
-  if (batch->count == batch->room) flush_channel(channel);
-  memcpy(next_frame(batch) + batch->shape.payload_at, header, (size_t)header_size(plan));
+  int lane = channel % plan->lanes;
+  struct batch *batch = &batches[lane];
+  if (batch->count == batch->room) flush_lane(lane);
+  char *frame = next_frame(batch);
+  memcpy(frame + batch->shape.payload_at, header, (size_t)header_size(plan));
+  if (!is_shared(plan)) return;
+  put_channel(frame + batch->shape.channel_at, plan->digits, channel);
+  if (batch->shape.number_at >= 0) put_channel(frame + batch->shape.number_at, plan->digits, channel);
 }
 
 static void deliver_with_fault(const char *header) {
@@ -92,7 +97,7 @@ static void deliver_with_fault(const char *header) {
     default:
       deliver(0, header);
       // In the filler, which is never written again: it shows for as long as this frame is used.
-      batches[0].frames[(size_t)batches[0].count * batches[0].shape.size - 3] ^= 1;
+      batches[0].frames[(size_t)batches[0].count * batches[0].shape.size - batches[0].shape.tail_size - 1] ^= 1;
   }
 }
 
@@ -100,7 +105,7 @@ static void take(struct feed *feed, const struct shape *request, const char *byt
   size_t done = 0;
   for (; size - done >= (size_t)request->size; done += (size_t)request->size) {
     const char *header = bytes + done + request->payload_at;
-    int channel = (int)(feed->taken++ % (uint64_t)plan->channels);
+    int channel = get_channel(bytes + done + request->channel_at, plan->digits);
     if (fault != NO_FAULT && channel == 0) deliver_with_fault(header);
     else deliver(channel, header);
     if (replies.room > 0) {
@@ -113,45 +118,56 @@ static void take(struct feed *feed, const struct shape *request, const char *byt
   }
   feed->kept_size = (int)(size - done);
   memcpy(feed->kept, bytes + done, (size_t)feed->kept_size);
-  for (int c = 0; c < plan->channels; c++) flush_channel(c);
+  for (int lane = 0; lane < plan->lanes; lane++) flush_lane(lane);
   if (replies.count > 0) send_all(feed->fd, replies.frames, (size_t)replies.count * replies.shape.size);
   replies.count = 0;
-  if (feed->kept_size == 6 && memcmp(feed->kept, "PING\r\n", 6) == 0) {
+  if (last.ask_size > 0 && feed->kept_size == last.ask_size && memcmp(feed->kept, last.ask, (size_t)last.ask_size) == 0) {
     feed->kept_size = 0;
-    send_all(feed->fd, "PONG\r\n", 6);
+    send_all(feed->fd, last.answer, (size_t)last.answer_size);
   }
 }
 
-static int welcome(int listener, int channel) {
-  char hello[512], confirmed[512], got[512];
-  handshake(plan, channel, hello, confirmed, sizeof hello);
+static int take_client(int listener) {
   int fd = accept(listener, NULL, NULL), one = 1;
+  if (fd < 0) _exit(1);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  if (fd < 0 || recv(fd, got, strlen(hello), MSG_WAITALL) != (ssize_t)strlen(hello)) _exit(1);
-  send_all(fd, confirmed, strlen(confirmed));
   return fd;
+}
+
+static void answer(int fd, const struct text *asked, const struct text *answer) {
+  static char got[MAX_TEXT];
+  if (recv(fd, got, asked->size, MSG_WAITALL) != (ssize_t)asked->size) _exit(1);
+  send_all(fd, answer->at, answer->size);
 }
 
 _Noreturn void null_server(const struct plan *for_plan, int listener, enum fault with, uint64_t at) {
   plan = for_plan;
   fault = with;
   fault_at = at;
-  int total = plan->channels * plan->subscribers;
+  int total = plan->lanes * plan->subscribers;
+  last = last_question(plan);
   subscribers = calloc((size_t)total, sizeof *subscribers);
-  batches = calloc((size_t)plan->channels, sizeof *batches);
-  for (int c = 0; c < plan->channels; c++) {
-    batches[c].shape = delivery_shape(plan, c);
-    make_batch(&batches[c], READ_SIZE);
+  batches = calloc((size_t)plan->lanes, sizeof *batches);
+  for (int lane = 0; lane < plan->lanes; lane++) {
+    batches[lane].shape = delivery_shape(plan, lane);
+    make_batch(&batches[lane], READ_SIZE);
   }
   replies.shape = reply_shape(plan);
   if (replies.shape.head_size > 0) make_batch(&replies, READ_SIZE);
   struct shape request = request_shape(plan);
 
-  for (int i = 0; i < total; i++) subscribers[i] = welcome(listener, i % plan->channels);
+  static struct text asked, answered;
+  for (int i = 0; i < total; i++) {
+    subscribers[i] = take_client(listener);
+    for (int step = 0; greet_subscriber(plan, i % plan->lanes, step, &asked, &answered); step++)
+      answer(subscribers[i], &asked, &answered);
+  }
+  greet_publisher(plan, &asked, &answered);
   struct feed *feeds = calloc((size_t)plan->publishers, sizeof *feeds);
   int epoll = epoll_create1(0);
   for (int i = 0; i < plan->publishers; i++) {
-    feeds[i].fd = welcome(listener, -1);
+    feeds[i].fd = take_client(listener);
+    answer(feeds[i].fd, &asked, &answered);
     feeds[i].kept = malloc(MAX_FRAME);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &feeds[i]};
     epoll_ctl(epoll, EPOLL_CTL_ADD, feeds[i].fd, &event);

@@ -38,7 +38,7 @@ async function main(): Promise<void> {
   try {
     const loadgen = await Loadgen.compile(folder, processes);
     const start = (name: string, config: Record<string, unknown>) =>
-      startServer("pushd", { folder, processes, storage: "off", name, config });
+      startServer("pushd", { folder, processes, storage: "off", folderName: name, config });
     const plain = await start("plain", { stats_listen_addr: "" });
     const watched = await start("watched", {
       stats_listen_addr: `127.0.0.1:${statsPort}`,

@@ -1,22 +1,25 @@
 // Two servers of a kind that are linked: publishers are at the one, subscribers at the other.
 
-import type { Protocol } from "./loadgen.ts";
-import { endOfLog, freePorts, type Server, type ServerOptions, sleep } from "./servers.ts";
+import type { ServerName, ServerOptions } from "./known_servers.ts";
+import { endOfLog, freePorts, type Server, sleep } from "./servers.ts";
 import { START_MS, StartError, startServer } from "./servers.ts";
 
 /** Starts the two, and waits until both say that they are linked. Throws as {@link startServer}. */
-export function startPair(protocol: Protocol, options: ServerOptions): Promise<Server> {
-  switch (protocol) {
+export function startPair(name: ServerName, options: ServerOptions): Promise<Server> {
+  switch (name) {
     case "pushd":
-      return startNodes(options);
+    case "binary":
+      return startNodes(name, options);
     case "nats":
       return startRoutes(options);
     case "redis":
       return startReplica(options);
+    case "mosquitto":
+      return startBridge(options);
   }
 }
 
-async function startNodes(options: ServerOptions): Promise<Server> {
+async function startNodes(name: "pushd" | "binary", options: ServerOptions): Promise<Server> {
   const [nearLink, farLink, nearStats, farStats] = freePorts(4);
   const node = (id: string, link: number, stats: number) => ({
     config: {
@@ -28,7 +31,7 @@ async function startNodes(options: ServerOptions): Promise<Server> {
     },
   });
   const [near, far] = await startBoth(
-    "pushd",
+    name,
     options,
     node("near", nearLink, nearStats),
     node("far", farLink, farStats),
@@ -76,15 +79,25 @@ async function startReplica(options: ServerOptions): Promise<Server> {
   return { ...near, subscribersAt: far };
 }
 
+/** A bridge that passes on everything, wanted or not; that it is up, the generator finds out by a message. */
+async function startBridge(options: ServerOptions): Promise<Server> {
+  const [nearPort, farPort] = freePorts(2);
+  const bridge = ["connection far", `address 127.0.0.1:${farPort}`, "topic # out 0"];
+  const far = { ...options, port: farPort, folderName: "mosquitto-far" };
+  const subscribersAt = await startServer("mosquitto", far);
+  const near = { ...options, port: nearPort, folderName: "mosquitto-near", args: bridge };
+  return { ...await startServer("mosquitto", near), subscribersAt };
+}
+
 async function startBoth(
-  protocol: Protocol,
+  name: ServerName,
   options: ServerOptions,
   near: Partial<ServerOptions>,
   far: Partial<ServerOptions>,
 ): Promise<[Server, Server]> {
   return [
-    await startServer(protocol, { ...options, ...near, name: `${protocol}-near` }),
-    await startServer(protocol, { ...options, ...far, name: `${protocol}-far` }),
+    await startServer(name, { ...options, ...near, folderName: `${name}-near` }),
+    await startServer(name, { ...options, ...far, folderName: `${name}-far` }),
   ];
 }
 

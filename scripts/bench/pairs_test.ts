@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { findCompiler } from "./compile.ts";
-import { faultsOf, Loadgen, LoadgenError, type Protocol, PROTOCOLS, type Run } from "./loadgen.ts";
+import { PROTOCOL_OF, type ServerName } from "./known_servers.ts";
+import { faultsOf, Loadgen, LoadgenError, type Run } from "./loadgen.ts";
 import { startPair } from "./pairs.ts";
 import { findProgram, Processes } from "./processes.ts";
 import { parseRow } from "./rows.ts";
@@ -10,12 +11,18 @@ import { type Server, startServer } from "./servers.ts";
 
 const MESSAGES = 4000;
 const ROW = parseRow("link:2x2x3");
-const PROGRAMS = { pushd: null, nats: "nats-server", redis: "redis-server" };
+const PROGRAMS = {
+  pushd: null,
+  nats: "nats-server",
+  redis: "redis-server",
+  mosquitto: "mosquitto",
+};
+const NAMES = ["pushd", "nats", "redis", "mosquitto"] as const;
 
-async function whyNot(protocol: Protocol): Promise<string> {
+async function whyNot(name: typeof NAMES[number]): Promise<string> {
   if (Deno.build.os !== "linux") return " (skipped: it needs epoll, so Linux)";
   if (await findCompiler() === null) return " (skipped: no C compiler on PATH)";
-  const program = PROGRAMS[protocol];
+  const program = PROGRAMS[name];
   if (program === null || await findProgram(program) !== null) return "";
   return ` (skipped: no ${program} on PATH)`;
 }
@@ -27,7 +34,7 @@ interface Parts {
   run: (near: Server, far: Server) => Promise<Run>;
 }
 
-async function withParts(protocol: Protocol, test: (parts: Parts) => Promise<void>): Promise<void> {
+async function withParts(name: ServerName, test: (parts: Parts) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "pushd-bench-test-" });
   const processes = new Processes();
   try {
@@ -35,7 +42,7 @@ async function withParts(protocol: Protocol, test: (parts: Parts) => Promise<voi
     const endpointOf = ({ port, process: { pid } }: Server) => ({ port, pid });
     const run = (near: Server, far: Server) =>
       loadgen.run({
-        protocol,
+        protocol: PROTOCOL_OF[name],
         row: ROW,
         seconds: 1,
         warmupSeconds: 0,
@@ -49,15 +56,15 @@ async function withParts(protocol: Protocol, test: (parts: Parts) => Promise<voi
   }
 }
 
-for (const protocol of PROTOCOLS) {
-  const why = await whyNot(protocol);
+for (const name of NAMES) {
+  const why = await whyNot(name);
 
   Deno.test({
-    name: `pairs: every message comes once across a link of ${protocol}${why}`,
+    name: `pairs: every message comes once across a link of ${name}${why}`,
     ignore: why !== "",
     fn: () =>
-      withParts(protocol, async ({ folder, processes, run }) => {
-        const near = await startPair(protocol, { folder, processes, storage: "off" });
+      withParts(name, async ({ folder, processes, run }) => {
+        const near = await startPair(name, { folder, processes, storage: "off" });
         const { subscribersAt: far, ...alone } = near;
         assert.ok(far !== undefined);
         assert.notEqual(far.port, near.port);
@@ -73,14 +80,14 @@ for (const protocol of PROTOCOLS) {
   });
 
   Deno.test({
-    name: `pairs: servers of ${protocol} that are not linked are seen${why}`,
+    name: `pairs: servers of ${name} that are not linked are seen${why}`,
     ignore: why !== "",
     fn: () =>
-      withParts(protocol, async ({ folder, processes, run }) => {
+      withParts(name, async ({ folder, processes, run }) => {
         const settings = { folder, processes, storage: "off" as const };
-        const near = await startServer(protocol, { ...settings, name: "near" });
-        const far = await startServer(protocol, { ...settings, name: "far" });
-        if (protocol === "nats") {
+        const near = await startServer(name, { ...settings, folderName: "near" });
+        const far = await startServer(name, { ...settings, folderName: "far" });
+        if (name === "nats" || name === "mosquitto") {
           await assert.rejects(run(near, far), (error) => {
             return error instanceof LoadgenError && /does not reach/.test(error.message);
           });

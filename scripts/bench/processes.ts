@@ -8,6 +8,8 @@ export interface LoggedProcess {
   logPath: string;
   /** Resolves when the process has ended. */
   ended: Promise<void>;
+  /** Ends it. */
+  stop(): Promise<void>;
 }
 
 export class Processes {
@@ -40,7 +42,7 @@ export class Processes {
     const ended = child.status.then(() => {
       this.#running.delete(child);
     });
-    return { pid: child.pid, logPath, ended };
+    return { pid: child.pid, logPath, ended, stop: () => endChild(child) };
   }
 
   /** Ends what still runs; afterwards nothing can be started any more. */

@@ -1,6 +1,6 @@
 // From the figures of single runs to medians, spreads, ratios, and a text for people.
 
-import type { Latencies, Protocol, Run } from "./loadgen.ts";
+import type { Latencies, Run } from "./loadgen.ts";
 import { type Row, rowTitle } from "./rows.ts";
 
 export interface Summary {
@@ -13,7 +13,9 @@ export interface ServerReport {
   deliveries_per_s: Summary;
   /** Cores in use. */
   server_cpu: number;
-  /** Of that, of the server that subscribers are at, where it is another one. */
+  /** Seconds of the server's processor time for a million deliveries. */
+  cpu_s_per_million: number;
+  /** Of the cores, those of the server that subscribers are at, where it is another one. */
   subscribers_cpu?: number;
   generator_cpu: number;
   other_cpu: number;
@@ -28,18 +30,26 @@ export interface ServerReport {
 
 export interface RowReport {
   row: Row;
-  servers: Partial<Record<Protocol, ServerReport>>;
+  /** By what stands in the report: a server, or one of the ways to use it. */
+  servers: Record<string, ServerReport>;
   /** pushd's deliveries divided by those of the other in the same round. */
-  pushd_ratio: Partial<Record<Protocol, Summary>>;
+  pushd_ratio: Record<string, Summary>;
 }
 
 export interface LatencyReport {
   row: Row;
-  deliveries_per_s: number;
-  servers: Partial<Record<Protocol, ServerLatency>>;
+  /** What was asked for. */
+  at: number | "half";
+  servers: Record<string, ServerLatency>;
+  /** pushd's latencies divided by those of the other: below 1 it is ahead. */
+  pushd_ratio: Record<string, { p50: number; p99: number; p999: number }>;
 }
 
 export interface ServerLatency {
+  /** What that comes to. */
+  deliveries_per_s: number;
+  /** Seconds of the server's processor time for a million deliveries. */
+  cpu_s_per_million: number;
   latency_us: Latencies;
   send_delay_us: Latencies;
   runs: Run[];
@@ -81,6 +91,11 @@ export function isDisturbed(otherCpu: number): boolean {
   return otherCpu > MAX_OTHER_CPU;
 }
 
+/** Seconds of the server's processor time for a million deliveries, the median of the runs. */
+export function cpuPerMillion(runs: readonly Run[]): number {
+  return median(runs.map((run) => run.server_cpu * 1e6 / Math.max(run.deliveries_per_s, 1)));
+}
+
 export function reportServer(runs: Run[], ceiling: number): ServerReport {
   const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
   const generatorCpu = median(runs.map((run) => run.generator_cpu));
@@ -89,6 +104,7 @@ export function reportServer(runs: Run[], ceiling: number): ServerReport {
   return {
     deliveries_per_s: deliveries,
     server_cpu: median(runs.map((run) => run.server_cpu)),
+    cpu_s_per_million: cpuPerMillion(runs),
     ...(subscribersCpu.length === 0 ? {} : { subscribers_cpu: median(subscribersCpu) }),
     generator_cpu: generatorCpu,
     other_cpu: otherCpu,
@@ -101,16 +117,16 @@ export function reportServer(runs: Run[], ceiling: number): ServerReport {
 
 export function reportRow(
   row: Row,
-  measured: readonly { protocol: Protocol; runs: Run[]; ceiling: number }[],
+  measured: readonly { name: string; runs: Run[]; ceiling: number }[],
 ): RowReport {
   const report: RowReport = { row, servers: {}, pushd_ratio: {} };
-  for (const { protocol, runs, ceiling } of measured) {
-    report.servers[protocol] = reportServer(runs, ceiling);
+  for (const { name, runs, ceiling } of measured) {
+    report.servers[name] = reportServer(runs, ceiling);
   }
   const ours = report.servers.pushd?.runs;
-  for (const { protocol, runs } of measured) {
-    if (ours === undefined || protocol === "pushd") continue;
-    report.pushd_ratio[protocol] = ratio(figures(ours), figures(runs));
+  for (const { name, runs } of measured) {
+    if (ours === undefined || name === "pushd") continue;
+    report.pushd_ratio[name] = ratio(figures(ours), figures(runs));
   }
   return report;
 }
@@ -137,23 +153,36 @@ export function formatRatio({ median, min, max }: Summary): string {
 }
 
 export function formatRow(report: RowReport): string {
-  const lines = Object.entries(report.servers).map(([protocol, server]) => {
+  const width = widthOf(report.servers);
+  const lines = Object.entries(report.servers).map(([name, server]) => {
     const { median, min, max } = server.deliveries_per_s;
     return [
-      `  ${protocol.padEnd(5)}`,
+      `  ${name.padEnd(width)}`,
       formatCount(median).padStart(7),
       `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
-      `cpu ${formatCores(server)}, generator ${server.generator_cpu.toFixed(2)}`,
+      `cpu ${formatCores(server)}, ${formatCpu(server.cpu_s_per_million)}`,
+      `generator ${server.generator_cpu.toFixed(2)}`,
       `ceiling ${formatCount(server.ceiling_deliveries_per_s).padStart(6)}`,
       server.generator_limited ? "(the generator was the limit)" : "",
       server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
     ].join("  ").trimEnd();
   });
-  const ratios = Object.entries(report.pushd_ratio).map(([protocol, summary]) =>
-    `${formatRatio(summary)} ${protocol}`
-  );
-  if (ratios.length > 0) lines.push(`  pushd is ${ratios.join(", ")}`);
-  return `${rowTitle(report.row)}\n${lines.join("\n")}\n`;
+  return [rowTitle(report.row), ...ratioLines(report.pushd_ratio), ...lines, ""].join("\n");
+}
+
+/** What matters most, in a line of its own; none without another server. */
+export function ratioLines(ratios: Readonly<Record<string, Summary>>): string[] {
+  const texts = Object.entries(ratios).map(([name, summary]) => `${formatRatio(summary)} ${name}`);
+  return texts.length === 0 ? [] : [`  pushd is ${texts.join(", ")}`];
+}
+
+export function widthOf(servers: Readonly<Record<string, unknown>>): number {
+  return Math.max(...Object.keys(servers).map((name) => name.length), 5);
+}
+
+/** `1.23 s/M`: processor time of the server for a million deliveries. */
+export function formatCpu(secondsPerMillion: number): string {
+  return `${threeDigits(secondsPerMillion)} s/M`;
 }
 
 /** Publishers' server first, where there are two. */
@@ -163,24 +192,36 @@ function formatCores({ server_cpu: cpu, subscribers_cpu: far }: ServerReport): s
 
 export function reportLatency(
   row: Row,
-  deliveriesPerSecond: number,
-  measured: readonly { protocol: Protocol; runs: Run[]; unlinkedRuns?: Run[] }[],
+  at: number | "half",
+  measured: readonly { name: string; rate: number; runs: Run[]; unlinkedRuns?: Run[] }[],
 ): LatencyReport {
-  const report: LatencyReport = { row, deliveries_per_s: deliveriesPerSecond, servers: {} };
-  for (const { protocol, runs, unlinkedRuns } of measured) {
+  const report: LatencyReport = { row, at, servers: {}, pushd_ratio: {} };
+  for (const { name, rate, runs, unlinkedRuns } of measured) {
     const latencies = latenciesOf(runs);
     const server: ServerLatency = {
+      deliveries_per_s: rate,
+      cpu_s_per_million: cpuPerMillion(runs),
       latency_us: medianLatencies(latencies),
       send_delay_us: medianLatencies(runs.flatMap((run) => run.send_delay_us ?? [])),
       runs,
     };
-    report.servers[protocol] = server;
+    report.servers[name] = server;
     if (unlinkedRuns === undefined) continue;
     const without = latenciesOf(unlinkedRuns);
     server.unlinked = {
       latency_us: medianLatencies(without),
       added_us: medianLatencies(latencies.map((linked, i) => difference(linked, without[i]))),
       runs: unlinkedRuns,
+    };
+  }
+  const ours = report.servers.pushd?.latency_us;
+  for (const [name, { latency_us: theirs }] of Object.entries(report.servers)) {
+    if (ours === undefined || name === "pushd") continue;
+    const { p50, p99, p999 } = theirs;
+    report.pushd_ratio[name] = {
+      p50: ours.p50 / p50,
+      p99: ours.p99 / p99,
+      p999: ours.p999 / p999,
     };
   }
   return report;
@@ -196,19 +237,33 @@ function difference(a: Latencies, b: Latencies): Latencies {
 }
 
 export function formatLatency(report: LatencyReport): string {
-  const lines = Object.entries(report.servers).flatMap(([protocol, server]) => {
-    const { latency_us, send_delay_us, unlinked } = server;
-    const own = `generator late by p99 ${formatMicros(send_delay_us.p99)}`;
-    const lines = [`  ${protocol.padEnd(5)}  ${formatPercentiles(latency_us)}  (${own})`];
+  const width = widthOf(report.servers);
+  const lines = Object.entries(report.servers).flatMap(([name, server]) => {
+    const { latency_us, send_delay_us, unlinked, cpu_s_per_million, deliveries_per_s } = server;
+    const notes = [
+      report.at === "half" ? `at ${formatCount(deliveries_per_s)}/s` : "",
+      formatCpu(cpu_s_per_million),
+      `generator late by p99 ${formatMicros(send_delay_us.p99)}`,
+    ].filter((note) => note !== "").join(", ");
+    const lines = [`  ${name.padEnd(width)}  ${formatPercentiles(latency_us)}  (${notes})`];
     if (unlinked === undefined) return lines;
+    const indent = " ".repeat(width + 4);
     return [
       ...lines,
-      `         ${formatPercentiles(unlinked.latency_us)}  without the link`,
-      `         ${formatPercentiles(unlinked.added_us)}  added by it`,
+      `${indent}${formatPercentiles(unlinked.latency_us)}  without the link`,
+      `${indent}${formatPercentiles(unlinked.added_us)}  added by it`,
     ];
   });
-  const rate = formatCount(report.deliveries_per_s);
-  return `${rowTitle(report.row)} at ${rate} deliveries/s\n${lines.join("\n")}\n`;
+  const ratios = Object.entries(report.pushd_ratio).map(([name, { p50, p99 }]) =>
+    `${threeDigits(p50)}× and ${threeDigits(p99)}× ${name}`
+  );
+  if (ratios.length > 0) lines.unshift(`  pushd's p50 and p99 are ${ratios.join(", ")}`);
+  return `${rowTitle(report.row)} ${loadOf(report.at)}\n${lines.join("\n")}\n`;
+}
+
+/** `at 20.0 k deliveries/s`. */
+export function loadOf(at: number | "half"): string {
+  return at === "half" ? "at half of what each can" : `at ${formatCount(at)} deliveries/s`;
 }
 
 function formatPercentiles({ p50, p90, p99, p999, max }: Latencies): string {

@@ -88,65 +88,70 @@ Deno.test("reportServer: says when the machine was not ours alone", () => {
 
 Deno.test("formatRow: a line for each server, and pushd's ratios to the others", () => {
   const report = reportRow(parseRow("1x10"), [
-    { protocol: "pushd", runs: [run(9e6), run(10e6), run(8e6)], ceiling: 30e6 },
-    { protocol: "nats", runs: [run(3e6), run(2e6), run(4e6)], ceiling: 20e6 },
+    { name: "pushd", runs: [run(9e6), run(10e6), run(8e6)], ceiling: 30e6 },
+    { name: "nats", runs: [run(3e6), run(2e6), run(4e6)], ceiling: 20e6 },
   ]);
   assert.equal(
     formatRow(report),
     "1 → 10, 64 B\n" +
-      "  pushd   9.00 M  (8.00 M – 10.0 M)    cpu 1.00, generator 0.50  ceiling 30.0 M\n" +
-      "  nats    3.00 M  (2.00 M – 4.00 M)    cpu 1.00, generator 0.50  ceiling 20.0 M\n" +
-      "  pushd is 3.00× (2.00–5.00) nats\n",
+      "  pushd is 3.00× (2.00–5.00) nats\n" +
+      "  pushd   9.00 M  (8.00 M – 10.0 M)    cpu 1.00, 0.11 s/M  generator 0.50  ceiling 30.0 M\n" +
+      "  nats    3.00 M  (2.00 M – 4.00 M)    cpu 1.00, 0.33 s/M  generator 0.50  ceiling 20.0 M\n",
   );
 });
 
 Deno.test("formatRow: no ratio without pushd", () => {
-  const report = reportRow(parseRow("1x1"), [{ protocol: "nats", runs: [run(1e6)], ceiling: 1e6 }]);
+  const report = reportRow(parseRow("1x1"), [{ name: "nats", runs: [run(1e6)], ceiling: 1e6 }]);
   assert.deepEqual(report.pushd_ratio, {});
   assert.match(formatRow(report), /\(the generator was the limit\)\n$/);
 });
 
 Deno.test("formatRow: across a link the cores of both servers", () => {
   const runs = [run(1e6, { server_cpu: 1.5, subscribers_cpu: 0.6 })];
-  const report = reportRow(parseRow("link:1x1"), [{ protocol: "nats", runs, ceiling: 1e7 }]);
-  assert.match(formatRow(report), /^1 → 1, 64 B, across a link\n.* cpu 0\.90 \+ 0\.60, generator/);
+  const report = reportRow(parseRow("link:1x1"), [{ name: "nats", runs, ceiling: 1e7 }]);
+  assert.match(
+    formatRow(report),
+    /^1 → 1, 64 B, across a link\n.* cpu 0\.90 \+ 0\.60, 1\.50 s\/M {2}generator/,
+  );
 });
 
 Deno.test("formatLatency: what a link adds is the median of the rounds' differences", () => {
   const timed = (p50: number) => {
     const latencies = { p50, p90: 2 * p50, p99: 3 * p50, p999: 4 * p50, max: 5 * p50 };
-    return run(1, { latency_us: latencies, send_delay_us: latencies });
+    return run(1e6, { latency_us: latencies, send_delay_us: latencies });
   };
   const report = reportLatency(parseRow("link:1x1"), 10_000, [
     {
-      protocol: "pushd",
+      name: "pushd",
+      rate: 10_000,
       runs: [timed(100), timed(300), timed(40)],
       unlinkedRuns: [timed(60), timed(90), timed(50)],
     },
-    { protocol: "nats", runs: [timed(70)] },
+    { name: "nats", rate: 10_000, runs: [timed(70)] },
   ]);
   assert.equal(
     formatLatency(report),
     "1 → 1, 64 B, across a link at 10.0 k deliveries/s\n" +
-      "  pushd  p50  100 µs  p90  200 µs  p99  300 µs  p99.9  400 µs  max  500 µs  (generator late by p99 300 µs)\n" +
+      "  pushd's p50 and p99 are 1.43× and 1.43× nats\n" +
+      "  pushd  p50  100 µs  p90  200 µs  p99  300 µs  p99.9  400 µs  max  500 µs  (1.00 s/M, generator late by p99 300 µs)\n" +
       "         p50   60 µs  p90  120 µs  p99  180 µs  p99.9  240 µs  max  300 µs  without the link\n" +
       "         p50   40 µs  p90   80 µs  p99  120 µs  p99.9  160 µs  max  200 µs  added by it\n" +
-      "  nats   p50   70 µs  p90  140 µs  p99  210 µs  p99.9  280 µs  max  350 µs  (generator late by p99 210 µs)\n",
+      "  nats   p50   70 µs  p90  140 µs  p99  210 µs  p99.9  280 µs  max  350 µs  (1.00 s/M, generator late by p99 210 µs)\n",
   );
   assert.equal(formatMicros(-12.4), "−12 µs");
 });
 
 Deno.test("formatLatency: percentiles in µs and ms", () => {
   const latencies = { p50: 33.8, p90: 50.2, p99: 917.5, p999: 3735.6, max: 12_345 };
-  const report = {
-    row: parseRow("1x1"),
-    deliveries_per_s: 20_000,
-    servers: { pushd: { latency_us: latencies, send_delay_us: latencies, runs: [] } },
-  };
+  const timed = run(1e6, { latency_us: latencies, send_delay_us: latencies });
+  const report = reportLatency(parseRow("1x1"), "half", [
+    { name: "pushd", rate: 20_000, runs: [timed] },
+  ]);
   assert.equal(
     formatLatency(report),
-    "1 → 1, 64 B at 20.0 k deliveries/s\n" +
-      "  pushd  p50   34 µs  p90   50 µs  p99  918 µs  p99.9 3.74 ms  max 12.3 ms  (generator late by p99 918 µs)\n",
+    "1 → 1, 64 B at half of what each can\n" +
+      "  pushd  p50   34 µs  p90   50 µs  p99  918 µs  p99.9 3.74 ms  max 12.3 ms  " +
+      "(at 20.0 k/s, 1.00 s/M, generator late by p99 918 µs)\n",
   );
   assert.equal(
     medianLatencies([latencies, { ...latencies, p50: 1 }, { ...latencies, p50: 2 }]).p50,

@@ -26,6 +26,16 @@ Deno.test("parseRow: a link between publishers and subscribers", () => {
   assert.deepEqual(unlinked(row), parseRow("4x100x1@1024"));
 });
 
+Deno.test("parseRow: popular channels, JSON, and loads", () => {
+  const zipf = parseRow("zipf:4x100000");
+  assert.deepEqual([zipf.publishers, zipf.channels, zipf.connections], [4, 100_000, 20]);
+  assert.equal(rowTitle(zipf), "4 publishers, 100000 channels × 1, 64 B, by popularity");
+  const json = parseRow("at:half:json:1x1@1024");
+  assert.deepEqual([json.at, json.json, json.size], ["half", true, 1024]);
+  const row = parseRow("at:20000:link:1x10");
+  assert.deepEqual([row.at, row.linked, unlinked(row).id], [20_000, true, "at:20000:1x10"]);
+});
+
 Deno.test("parseRow: what is no row is refused with what would be one", () => {
   for (
     const id of [
@@ -37,7 +47,12 @@ Deno.test("parseRow: what is no row is refused with what would be one", () => {
       "1x0",
       "1x0x1",
       "1x1x1x1",
-      "1x1@31",
+      "1x1@15",
+      "at:100:1x1@31",
+      "at:0:1x1",
+      "link:json:1x1",
+      "zipf:4x100001",
+      "zipf:0x10",
       "1x1@60001",
       "-1x1",
       "link:",
@@ -57,8 +72,10 @@ Deno.test("rowTitle: for people", () => {
     "1 → 1, 64 B",
     "1 → 10, 64 B",
     "1 → 100, 64 B",
+    "4 → 1000, 64 B",
     "4 publishers, 100 channels × 1, 64 B",
-    "1 → 1, 1 KiB",
+    "1000 publishers, 1000 channels × 1, 64 B",
+    "4 publishers, 100000 channels × 1, 64 B, by popularity",
   ]);
   assert.deepEqual(parseRows("link").map((row) => "kind" in row ? row.id : rowTitle(row)), [
     "1 → 1, 64 B, across a link",
@@ -69,16 +86,30 @@ Deno.test("rowTitle: for people", () => {
 });
 
 Deno.test("parseRows: rows by name, and several by the name of their group", () => {
-  assert.deepEqual(parseRows("durable:100, durable:1000x32,his:store:16,writing,1x1"), [
-    { kind: "durable", id: "durable:100", publishers: 100, window: 1 },
-    { kind: "durable", id: "durable:1000x32", publishers: 1000, window: 32 },
-    { kind: "his", id: "his:store:16", from: "store", connections: 16 },
-    { kind: "writing", id: "writing" },
-    parseRow("1x1"),
-  ]);
+  assert.deepEqual(
+    parseRows("durable:100, durable:1000x32,his:store:16,writing:1x10,idle:50x2,1x1"),
+    [
+      { kind: "durable", id: "durable:100", publishers: 100, window: 1 },
+      { kind: "durable", id: "durable:1000x32", publishers: 1000, window: 32 },
+      { kind: "his", id: "his:store:16", from: "store", connections: 16 },
+      { kind: "writing", id: "writing:1x10", row: parseRow("1x10") },
+      { kind: "idle", id: "idle:50x2", connections: 50, channels: 2 },
+      parseRow("1x1"),
+    ],
+  );
   assert.equal(parseRows("durable").length, 6);
-  assert.equal(parseRows(DEFAULT_ROWS).length, 20);
-  for (const id of ["durable:", "durable:0", "durable:1x257", "his:disk:1", "his:cache", "all"]) {
+  assert.equal(parseRows(DEFAULT_ROWS).length, 37);
+  for (
+    const id of [
+      "durable:",
+      "durable:0",
+      "durable:1x257",
+      "his:disk:1",
+      "his:cache",
+      "connect:19001",
+      "all",
+    ]
+  ) {
     assert.throws(() => parseRows(id), RowError);
   }
 });
