@@ -36,6 +36,7 @@ export interface CrowdFigures {
 }
 
 export interface CrowdReport {
+  of: "crowd";
   row: string;
   kind: "connect" | "idle";
   title: string;
@@ -50,7 +51,7 @@ export function reportCrowd(
 ): CrowdReport {
   const where = channels === 1 ? "one channel" : `${formatCount(channels)} channels`;
   const title = `${formatCount(connections)} connections, each subscribed to ${where}`;
-  const report: CrowdReport = { row: id, kind, title, servers: {}, pushd_ratio: {} };
+  const report: CrowdReport = { of: "crowd", row: id, kind, title, servers: {}, pushd_ratio: {} };
   const figures = (runs: readonly CrowdRun[]) =>
     runs.map((run) => kind === "idle" ? run.process_bytes : run.per_s);
   const ours = measured.find(({ name }) => name === "pushd")?.runs;

@@ -27,6 +27,8 @@ export class CrowdRows {
   readonly versions: string[] = [];
   #options: CrowdRowsOptions;
   #started = 0;
+  /** Those that showed that they are there, and had no crowd yet. */
+  #fresh = new Map<ServerName, Server>();
 
   constructor(options: CrowdRowsOptions) {
     this.#options = options;
@@ -51,7 +53,8 @@ export class CrowdRows {
 
   async #run(row: CrowdRow, name: ServerName): Promise<CrowdRun> {
     const { crowd } = this.#options;
-    const { port, protocol, process } = await this.#start(name);
+    const { port, protocol, process } = this.#fresh.get(name) ?? await this.#start(name);
+    this.#fresh.delete(name);
     const { connections, channels } = row;
     const restSeconds = row.kind === "idle" ? REST_SECONDS : 0;
     const server = { port, pid: process.pid };
@@ -74,8 +77,7 @@ export class CrowdRows {
     const found: ServerName[] = [];
     for (const name of names) {
       try {
-        const server = await this.#start(name);
-        await server.process.stop();
+        if (!this.#fresh.has(name)) this.#fresh.set(name, await this.#start(name));
         found.push(name);
       } catch (error) {
         if (!(error instanceof MissingError)) throw error;

@@ -36,6 +36,7 @@ export interface AnswerReport {
 }
 
 export interface AskReport {
+  of: "answers";
   row: string;
   title: string;
   /** Of `per_s`. */
@@ -46,6 +47,7 @@ export interface AskReport {
 }
 
 export interface WritingReport {
+  of: "writing";
   row: string;
   title: string;
   /** Deliveries per second that were asked for, or null: as many as it could. */
@@ -76,6 +78,7 @@ export function reportAnswers(row: {
 }): AskReport {
   const { perAnswer, measured } = row;
   const report: AskReport = {
+    of: "answers",
     row: row.row,
     title: row.title,
     unit: row.unit,
@@ -135,6 +138,7 @@ export function reportWriting(
   deliveriesPerSecond: number | null,
 ): WritingReport {
   const report: WritingReport = {
+    of: "writing",
     row: id,
     title: rowTitle(row),
     deliveries_per_s: deliveriesPerSecond,

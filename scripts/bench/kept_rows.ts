@@ -25,7 +25,7 @@ const SIZE = 64;
 /** Messages of a page of history. */
 export const PAGE = 1000;
 
-const CEILING_RUNS = 3;
+const CEILING_RUNS = 3, CEILING_SECONDS = 0.4;
 
 export class KeptRows {
   readonly faults: string[] = [];
@@ -109,7 +109,8 @@ export class KeptRows {
     progress(`the generator's ceiling: ${shape.question}`);
     const figures = [];
     for (let i = 0; i < CEILING_RUNS; i++) {
-      const run = await this.asker.run({ ...shape, seconds: 0.3, warmupSeconds: 0.2 });
+      const seconds = Math.min(CEILING_SECONDS, this.settings.seconds);
+      const run = await this.asker.run({ ...shape, seconds, warmupSeconds: seconds / 2 });
       this.#note(`the null server, ${shape.question}`, askFaultsOf(run));
       figures.push(run.answers_per_s);
     }

@@ -6,11 +6,11 @@ import { Asker } from "./asker.ts";
 import { Bench, progress, type Settings } from "./bench.ts";
 import { CompileError } from "./compile.ts";
 import { Crowd } from "./crowd.ts";
-import { type CrowdReport, formatCrowd } from "./crowd_report.ts";
+import { formatCrowd } from "./crowd_report.ts";
 import { CrowdRows } from "./crowd_rows.ts";
 import { DiskError, diskLine, makeFolder } from "./disk.ts";
-import { type AskReport, formatAnswers, formatWriting } from "./kept_report.ts";
-import { reportWriting, type WritingReport } from "./kept_report.ts";
+import { formatAnswers, formatWriting } from "./kept_report.ts";
+import { reportWriting } from "./kept_report.ts";
 import { KeptRows } from "./kept_rows.ts";
 import { KeptServers } from "./kept_servers.ts";
 import { MissingError, type ServerName, SERVERS, type Storage, STORAGES } from "./known_servers.ts";
@@ -18,7 +18,9 @@ import { Loadgen, LoadgenError } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
 import { startPair } from "./pairs.ts";
-import { formatLatency, formatRow, type LatencyReport, type RowReport } from "./report.ts";
+import { markdownOf } from "./markdown.ts";
+import { formatLatency, formatRow } from "./report.ts";
+import type { Report, Results } from "./results.ts";
 import {
   type AnyRow,
   DEFAULT_ROWS,
@@ -57,6 +59,7 @@ const USAGE = `deno task bench [options]
   --dir PATH       where the servers keep their files: a folder on a disk (the temporary folder)
   --latency N      measure latencies instead, at N deliveries per second or at "half" of what each
                    can; those across a link beside those without it
+  --markdown FILE  write tables of the results there
   --json           one JSON object on standard output, progress on standard error
 
 PUSHD_BIN=path names the compiled pushd (bin/pushd.linux), NATS_BIN=path the nats-server (that of
@@ -70,6 +73,7 @@ interface Options extends Settings {
   dir?: string;
   /** Deliveries per second. */
   latency: number | "half" | null;
+  markdown?: string;
   json: boolean;
 }
 
@@ -91,6 +95,7 @@ function parseOptions(args: string[]): Options | null {
       storage: { type: "string", default: "off" },
       dir: { type: "string" },
       latency: { type: "string" },
+      markdown: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
@@ -105,6 +110,7 @@ function parseOptions(args: string[]): Options | null {
     storage: oneOf("--storage", values.storage, STORAGES),
     dir: values.dir,
     latency: latencyOf(values.latency),
+    markdown: values.markdown,
     json: values.json,
   };
 }
@@ -184,8 +190,6 @@ function writingLoadOf({ row }: WritingRow, options: Options): number | null {
   return load === "half" ? null : load;
 }
 
-type Report = RowReport | LatencyReport | AskReport | WritingReport | CrowdReport;
-
 /** What a row is measured with. */
 interface Parts {
   options: Options;
@@ -234,17 +238,21 @@ async function measure(
 }
 
 async function bench(options: Options, folder: string, processes: Processes): Promise<number> {
-  const loadgen = await Loadgen.compile(folder, processes);
-  const asker = await Asker.compile(folder, processes);
+  const [loadgen, asker, crowd] = await Promise.all([
+    Loadgen.compile(folder, processes),
+    Asker.compile(folder, processes),
+    Crowd.compile(folder, processes),
+  ]);
   const { servers, pairs } = await startServers(options, folder, processes);
   const bench = new Bench(options, loadgen, servers, pairs);
   const kept = new KeptRows(options, asker, loadgen);
   const { servers: names, storage } = options;
   const keptServers = new KeptServers({ folder, processes, names, storage, leftOut });
-  const crowd = await Crowd.compile(folder, processes);
   const serverOptions = { folder, processes, storage };
   const crowds = new CrowdRows({ settings: options, crowd, names, serverOptions, leftOut });
   const setup = {
+    command: ["deno task bench", ...Deno.args].join(" "),
+    date: new Date().toISOString().slice(0, 10),
     machine: machine(),
     disk: await diskLine(folder),
     deno: Deno.version.deno,
@@ -276,8 +284,10 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
     rows.push(measured.report);
   }
   const faults = [...bench.faults, ...kept.faults, ...crowds.faults];
-  if (options.json) {
-    console.log(JSON.stringify({ ...setup, servers: [...told], rows, faults }, null, 2));
+  const results: Results = { ...setup, servers: [...told], rows, faults };
+  if (options.json) console.log(JSON.stringify(results, null, 2));
+  if (options.markdown !== undefined) {
+    await Deno.writeTextFile(options.markdown, markdownOf(results));
   }
   for (const fault of faults) console.error(`WRONG: ${fault}`);
   return faults.length > 0 ? 1 : 0;

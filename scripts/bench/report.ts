@@ -29,6 +29,7 @@ export interface ServerReport {
 }
 
 export interface RowReport {
+  of: "throughput";
   row: Row;
   /** By what stands in the report: a server, or one of the ways to use it. */
   servers: Record<string, ServerReport>;
@@ -37,6 +38,7 @@ export interface RowReport {
 }
 
 export interface LatencyReport {
+  of: "latency";
   row: Row;
   /** What was asked for. */
   at: number | "half";
@@ -119,7 +121,7 @@ export function reportRow(
   row: Row,
   measured: readonly { name: string; runs: Run[]; ceiling: number }[],
 ): RowReport {
-  const report: RowReport = { row, servers: {}, pushd_ratio: {} };
+  const report: RowReport = { of: "throughput", row, servers: {}, pushd_ratio: {} };
   for (const { name, runs, ceiling } of measured) {
     report.servers[name] = reportServer(runs, ceiling);
   }
@@ -144,7 +146,7 @@ export function formatCount(value: number): string {
   return String(Math.round(value));
 }
 
-function threeDigits(value: number): string {
+export function threeDigits(value: number): string {
   return value.toFixed(value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2);
 }
 
@@ -195,7 +197,7 @@ export function reportLatency(
   at: number | "half",
   measured: readonly { name: string; rate: number; runs: Run[]; unlinkedRuns?: Run[] }[],
 ): LatencyReport {
-  const report: LatencyReport = { row, at, servers: {}, pushd_ratio: {} };
+  const report: LatencyReport = { of: "latency", row, at, servers: {}, pushd_ratio: {} };
   for (const { name, rate, runs, unlinkedRuns } of measured) {
     const latencies = latenciesOf(runs);
     const server: ServerLatency = {

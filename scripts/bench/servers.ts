@@ -4,7 +4,7 @@ import { createStream, StreamError } from "./jetstream.ts";
 import { MissingError, PROTOCOL_OF, type ServerName, type ServerOptions } from "./known_servers.ts";
 import { launch, SQLITE_FILE } from "./launch.ts";
 import type { Protocol } from "./loadgen.ts";
-import type { LoggedProcess } from "./processes.ts";
+import type { LoggedProcess, Processes } from "./processes.ts";
 
 export interface Server {
   name: ServerName;
@@ -32,8 +32,7 @@ export async function startServer(name: ServerName, options: ServerOptions): Pro
   const cwd = `${folder}/${folderName}`;
   await Deno.mkdir(cwd);
   const { path, args, env, versionArgs } = await launch(name, cwd, port, options);
-  const { stdout, stderr } = await processes.run(path, versionArgs);
-  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  const text = await versionText(processes, path, versionArgs);
   const version = `${titleOf(name, options)} ${
     /\d+\.\d+\.\d+[^\s,;]*/.exec(text)?.[0] ?? "of unknown version"
   }`;
@@ -53,6 +52,19 @@ export async function startServer(name: ServerName, options: ServerOptions): Pro
   }
   const log = await endOfLog(logPath);
   throw new StartError(`${path} ${args.join(" ")} did not start: ${log}`);
+}
+
+/** What programs said of their version: it is asked once. */
+const versionTexts = new Map<string, string>();
+
+async function versionText(processes: Processes, path: string, args: string[]): Promise<string> {
+  const key = [path, ...args].join(" ");
+  const known = versionTexts.get(key);
+  if (known !== undefined) return known;
+  const { stdout, stderr } = await processes.run(path, args);
+  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  versionTexts.set(key, text);
+  return text;
 }
 
 function titleOf(name: ServerName, options: ServerOptions): string {
