@@ -41,7 +41,14 @@ export class Bench {
     readonly servers: readonly Server[],
     /** For rows across a link. */
     readonly pairs: readonly Server[] = [],
+    /** For rows over TLS. */
+    readonly secured: { loadgen: Loadgen; servers: readonly Server[] } | null = null,
   ) {}
+
+  /** Whether there is any server for the row. */
+  canMeasure(row: Row): boolean {
+    return this.#contenders(row).length > 0;
+  }
 
   async throughput(row: Row): Promise<RowReport> {
     const contenders = this.#contenders(row);
@@ -85,7 +92,8 @@ export class Bench {
   }
 
   #contenders(row: Row): Contender[] {
-    const servers = row.linked ? this.pairs : this.servers;
+    const alone = row.tls ? this.secured?.servers ?? [] : this.servers;
+    const servers = row.linked ? this.pairs : alone;
     if (!row.json) {
       return servers.map((server) => ({
         name: server.name,
@@ -130,7 +138,9 @@ export class Bench {
 
   #run(options: RunOptions, serverName: string): Promise<Run> {
     return leastDisturbed(this.settings.retries, async () => {
-      const run = await this.loadgen.run(options);
+      const loadgen = options.row.tls ? this.secured?.loadgen : this.loadgen;
+      if (loadgen === undefined) throw new Error(`${options.row.id} has no generator`);
+      const run = await loadgen.run(options);
       const faults = faultsOf(run);
       if (faults !== "") this.faults.push(`${serverName}, ${rowTitle(options.row)}: ${faults}`);
       return run;

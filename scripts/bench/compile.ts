@@ -16,12 +16,13 @@ export async function findCompiler(): Promise<string | null> {
   return null;
 }
 
-/** Compiles sources of this folder to `folder/name`, and returns that path. Throws a {@link CompileError}. */
+/** Compiles sources of this folder to `folder/name`, with further arguments, and returns that path. Throws a {@link CompileError}. */
 export async function compile(
   name: string,
   sources: readonly string[],
   folder: string,
   processes: Processes,
+  more: readonly string[] = [],
 ): Promise<string> {
   if (Deno.build.os !== "linux") {
     throw new CompileError(
@@ -39,7 +40,7 @@ export async function compile(
   }
   const path = `${folder}/${name}`;
   const paths = sources.map((source) => new URL(source, import.meta.url).pathname);
-  const args = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", path, ...paths];
+  const args = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", path, ...paths, ...more];
   const { success, stderr } = await processes.run(compiler, args);
   if (!success) {
     throw new CompileError(`${compiler} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);

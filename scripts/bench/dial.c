@@ -1,6 +1,7 @@
 // Connecting: each connection is greeted, and the way from one server to another tried.
 #define _GNU_SOURCE
 #include "dial.h"
+#include "conn.h"
 #include "drive.h"
 
 #include <arpa/inet.h>
@@ -23,12 +24,13 @@ int dial(const char *host, int port) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   struct timeval patience = {.tv_sec = 10};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  conn_open(fd);
   return fd;
 }
 
 static void send_text(int fd, const char *at, size_t size) {
   while (size > 0) {
-    ssize_t n = send(fd, at, size, MSG_NOSIGNAL);
+    ssize_t n = conn_put(fd, at, size);
     if (n <= 0) die("cannot send: %s", strerror(errno));
     at += n;
     size -= (size_t)n;
@@ -37,7 +39,7 @@ static void send_text(int fd, const char *at, size_t size) {
 
 void ask(int fd, const struct text *asked, const struct text *answer) {
   send_text(fd, asked->at, asked->size);
-  char got[16384];
+  char got[4 * CONN_RECORD];
   size_t size = 0;
   // The answer comes last, so what is before the last bytes need not be kept.
   while (memmem(got, size, answer->at, answer->size) == NULL) {
@@ -45,13 +47,16 @@ void ask(int fd, const struct text *asked, const struct text *answer) {
       memmove(got, got + size - answer->size, answer->size);
       size = answer->size;
     }
-    ssize_t n = recv(fd, got + size, sizeof got - size, 0);
+    ssize_t n = conn_get(fd, got + size, sizeof got - size);
     if (n <= 0) die("no '%.*s' from the server but '%.*s'", (int)answer->size, answer->at, (int)size, got);
     size += (size_t)n;
   }
 }
 
-void set_nonblocking(int fd) { fcntl(fd, F_SETFL, O_NONBLOCK); }
+void set_nonblocking(int fd) {
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  conn_set_greedy(fd);
+}
 
 static double now_seconds(void) {
   struct timespec t;

@@ -1,6 +1,7 @@
 // The run itself: publishers and subscribers on non-blocking sockets, one thread, one epoll.
 #define _GNU_SOURCE
 #include "drive.h"
+#include "conn.h"
 #include "dial.h"
 #include "frame.h"
 #include "popularity.h"
@@ -159,13 +160,13 @@ static void fill_chunk(struct publisher *p, int index, int64_t now) {
 }
 
 static void send_control(struct publisher *p, const char *bytes, int size) {
-  if (send(p->fd, bytes, (size_t)size, MSG_NOSIGNAL) != size) die("cannot send a question of %d bytes", size);
+  if (conn_put(p->fd, bytes, (size_t)size) != size) die("cannot send a question of %d bytes", size);
 }
 
 static void send_chunk(struct publisher *p) {
   if (p->blocked) return;
   while (p->chunk_at < p->chunk_size) {
-    ssize_t n = send(p->fd, p->chunk + p->chunk_at, p->chunk_size - p->chunk_at, MSG_NOSIGNAL);
+    ssize_t n = conn_put(p->fd, p->chunk + p->chunk_at, p->chunk_size - p->chunk_at);
     if (n < 0 && errno != EAGAIN) die("cannot publish: %s", strerror(errno));
     p->blocked = n < 0;
     if (p->blocked) return;
@@ -248,7 +249,7 @@ static const char *take_line(const char *at, const char *end, int fd, struct pub
   }
   if (plan.protocol == NATS && size == 6 && memcmp(at, "PING\r\n", 6) == 0) {
     if (p != NULL) p->pong_due = 1; // not in the middle of a message
-    else if (send(fd, "PONG\r\n", 6, MSG_NOSIGNAL) != 6) die("cannot send PONG");
+    else if (conn_put(fd, "PONG\r\n", 6) != 6) die("cannot send PONG");
   } else {
     int is_error = (size >= 5 && memcmp(at, "ERROR", 5) == 0) || at[0] == '-';
     if (is_error) outcome->errors++;
@@ -305,8 +306,8 @@ static const char *take_replies(struct publisher *p, const char *at, const char 
 }
 
 static void read_publisher(struct publisher *p) {
-  for (ssize_t n = READ_SIZE; n == READ_SIZE;) { // epoll tells once, so until there is no more
-    n = recv(p->fd, buffer, READ_SIZE, 0);
+  for (ssize_t n = READ_SIZE; n == READ_SIZE || conn_is_secure();) { // epoll tells once, so until there is no more
+    n = conn_get(p->fd, buffer, READ_SIZE);
     if (n < 0 && errno == EAGAIN) return;
     const char *problem = outcome->problem;
     if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
@@ -318,7 +319,7 @@ static void read_publisher(struct publisher *p) {
 }
 
 static void read_subscriber(struct subscriber *s) {
-  ssize_t n = recv(s->fd, buffer, READ_SIZE, 0);
+  ssize_t n = conn_get(s->fd, buffer, READ_SIZE);
   if (n < 0 && errno == EAGAIN) return;
   if (n <= 0) {
     outcome->cut++;

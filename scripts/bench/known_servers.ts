@@ -32,6 +32,8 @@ export interface ServerOptions {
   flushPolicy?: 0 | 1;
   /** pushd's `max_cache_msgs_every_channel`. */
   cacheMessages?: number;
+  /** It listens with this certificate, over TLS. */
+  tls?: { cert: string; key: string };
   /** Where it listens; a free port where it is left out. */
   port?: number;
   /** Further arguments of NATS and Redis, further lines of Mosquitto's configuration. */

@@ -34,22 +34,15 @@ export async function launch(
       if (durable) return await launchJetStream(cwd, port);
       return {
         path: (await findNats())[0],
-        args: ["-a", "127.0.0.1", "-p", String(port), ...options.args ?? []],
+        args: options.tls === undefined
+          ? ["-a", "127.0.0.1", "-p", String(port), ...options.args ?? []]
+          : ["-c", await writeNatsTls(cwd, port, options.tls)],
         versionArgs: ["--version"],
       };
     case "redis":
       return {
         path: await installed("redis-server", "redis-server"),
-        // Protected, it would take 127.0.0.1 alone for this machine, and not the crowd's other addresses.
-        args: `--bind 127.0.0.1 --protected-mode no --port ${port} --dir ${cwd} --save`.split(" ")
-          .concat(
-            "",
-            // A file rewritten in the middle of a run would be work for nobody's message.
-            ...durable
-              ? "--appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0".split(" ")
-              : ["--appendonly", "no"],
-            ...options.args ?? [],
-          ),
+        args: redisArgs(cwd, port, options),
         versionArgs: ["--version"],
       };
     case "mosquitto": {
@@ -62,6 +55,46 @@ export async function launch(
       };
     }
   }
+}
+
+async function writeNatsTls(
+  cwd: string,
+  port: number,
+  { cert, key }: NonNullable<ServerOptions["tls"]>,
+): Promise<string> {
+  const conf = `${cwd}/nats.conf`;
+  const [certFile, keyFile] = [cert, key].map((path) => JSON.stringify(path));
+  await Deno.writeTextFile(
+    conf,
+    `listen: "127.0.0.1:${port}"
+tls {
+  cert_file: ${certFile}
+  key_file: ${keyFile}
+  # From the first byte on, as with the others; it came with 2.11.
+  handshake_first: true
+}
+`,
+  );
+  return conf;
+}
+
+function redisArgs(cwd: string, port: number, options: ServerOptions): string[] {
+  const { durable = false, tls, args = [] } = options;
+  const secure = tls === undefined ? [] : [
+    ...["--tls-port", String(port), "--tls-cert-file", tls.cert, "--tls-key-file", tls.key],
+    ...["--tls-ca-cert-file", tls.cert, "--tls-auth-clients", "no"],
+  ];
+  return [
+    ...["--bind", "127.0.0.1", "--port", tls === undefined ? String(port) : "0", "--dir", cwd],
+    // Protected, it would take 127.0.0.1 alone for this machine, and not the crowd's other addresses.
+    ...["--protected-mode", "no", "--save", ""],
+    // A file rewritten in the middle of a run would be work for nobody's message.
+    ...durable
+      ? "--appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0".split(" ")
+      : ["--appendonly", "no"],
+    ...secure,
+    ...args,
+  ];
 }
 
 async function launchPushd(
@@ -130,9 +163,12 @@ jetstream {
 }
 
 /** As fast as it can: without a bound on what waits for a subscriber, and nothing kept. */
-function mosquittoConfig(port: number, { args = [] }: ServerOptions): string {
+function mosquittoConfig(port: number, { args = [], tls }: ServerOptions): string {
   const lines = [
+    // Started by root it would become another user, who may not read these files.
+    "user root",
     `listener ${port} 127.0.0.1`,
+    ...tls === undefined ? [] : [`certfile ${tls.cert}`, `keyfile ${tls.key}`],
     "allow_anonymous true",
     "persistence false",
     "max_queued_messages 0",
@@ -148,10 +184,15 @@ function mosquittoConfig(port: number, { args = [] }: ServerOptions): string {
 function pushdConfig(
   port: number,
   cwd: string,
-  { storage, flushPolicy, cacheMessages, config }: ServerOptions,
+  { storage, flushPolicy, cacheMessages, tls, config }: ServerOptions,
 ): string {
   return JSON.stringify({
-    tcp_listen_addr: `127.0.0.1:${port}`,
+    tcp_listen_addr: `127.0.0.1:${tls === undefined ? port : 0}`,
+    ...(tls === undefined ? {} : {
+      tls_listen_addr: `127.0.0.1:${port}`,
+      tls_cert: tls.cert,
+      tls_key: tls.key,
+    }),
     stats_listen_addr: "",
     // It stands in every delivery of the JSON form.
     node_id: "bench",

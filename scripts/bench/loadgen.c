@@ -1,6 +1,7 @@
 // Load generator for pub/sub servers over TCP: publishes through a bounded window, checks that every subscriber gets
 // every message once, unchanged and in order, and prints one line of JSON. See docs/performance.md.
 #define _GNU_SOURCE
+#include "conn.h"
 #include "drive.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@ static struct {
   enum fault fault;
   uint64_t fault_at; // the how manieth message of the first channel
 } null;
+static const char *tls_cert, *tls_key; // connections are over TLS; the null server shows these
 
 void die(const char *format, ...) {
   va_list arguments;
@@ -29,6 +31,15 @@ void die(const char *format, ...) {
   vfprintf(stderr, format, arguments);
   fprintf(stderr, "\n");
   exit(2);
+}
+
+static void start_tls(int serves) {
+#ifdef WITH_TLS
+  if (tls_cert != NULL && serves) tls_server(tls_cert, tls_key);
+  else if (tls_cert != NULL) tls_client();
+#else
+  (void)serves;
+#endif
 }
 
 static pid_t start_null_server(void) {
@@ -44,6 +55,7 @@ static pid_t start_null_server(void) {
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
+    start_tls(1);
     null_server(&plan, listener, null.fault, null.fault_at);
   }
   close(listener);
@@ -109,6 +121,8 @@ static void parse(char **argument) {
     if (IS("--protocol")) plan.protocol = (enum protocol)one_of(name, value, protocols);
     else if (IS("--fault")) null.fault = (enum fault)one_of(name, value, faults);
     else if (IS("--host")) options.host = value != NULL ? value : "";
+    else if (IS("--tls-cert")) tls_cert = value;
+    else if (IS("--tls-key")) tls_key = value;
     else if (IS("--port")) options.port = (int)number(name, value, 1, 65535);
     else if (IS("--subscribers-port")) options.subscribers_port = (int)number(name, value, 1, 65535);
     else if (IS("--publishers")) plan.publishers = (int)number(name, value, 1, 10000);
@@ -131,6 +145,10 @@ static void parse(char **argument) {
   }
   if (!null.wanted && options.port == 0) die("--port or --null is needed");
   if (null.wanted && options.subscribers_port != 0) die("--subscribers-port needs two servers, so not --null");
+  if ((tls_cert == NULL) != (tls_key == NULL)) die("--tls-cert and --tls-key go together");
+#ifndef WITH_TLS
+  if (tls_cert != NULL) die("this generator was compiled without TLS");
+#endif
   if (null.fault != NO_FAULT && !null.wanted) die("--fault is the null server's: it needs --null");
 }
 
@@ -152,6 +170,7 @@ int main(int argc, char **argv) {
   prctl(PR_SET_TIMERSLACK, 1); // sleeps end within microseconds
   pid_t child = null.wanted ? start_null_server() : 0;
   if (child > 0) options.server_pid = child;
+  start_tls(0);
   if (!plan.linked) options.subscribers_port = options.port;
   drive(&plan, &options, &outcome);
   int wrong = report(&outcome);

@@ -78,13 +78,26 @@ export class LoadgenError extends Error {
 const MQTT_IN_FLIGHT = 4 << 20;
 
 export class Loadgen {
-  private constructor(readonly path: string, readonly processes: Processes) {}
+  private constructor(
+    readonly path: string,
+    readonly processes: Processes,
+    /** Connections are over TLS; the null server shows this certificate. */
+    readonly tls?: { cert: string; key: string },
+  ) {}
 
   /** Compiles into the folder. Throws a `CompileError`. */
-  static async compile(folder: string, processes: Processes): Promise<Loadgen> {
+  static async compile(
+    folder: string,
+    processes: Processes,
+    tls?: { cert: string; key: string },
+  ): Promise<Loadgen> {
     const sources = ["loadgen.c", "drive.c", "dial.c", "null_server.c"];
-    const path = await compile("loadgen", sources, folder, processes);
-    return new Loadgen(path, processes);
+    if (tls === undefined) {
+      return new Loadgen(await compile("loadgen", sources, folder, processes), processes);
+    }
+    const more = ["-DWITH_TLS", "-lssl", "-lcrypto"];
+    const path = await compile("loadgen-tls", [...sources, "conn.c"], folder, processes, more);
+    return new Loadgen(path, processes, tls);
   }
 
   /** One run. What went wrong with messages is in the result; a {@link LoadgenError} is thrown for the rest. */
@@ -107,6 +120,7 @@ export class Loadgen {
     const args = Object.entries(values).flatMap(([name, value]) => [`--${name}`, String(value)]);
     if (server === undefined) args.push("--null");
     if (row.zipf) args.push("--zipf");
+    if (this.tls !== undefined) args.push("--tls-cert", this.tls.cert, "--tls-key", this.tls.key);
     if (protocol === "mqtt") args.push("--in-flight", String(MQTT_IN_FLIGHT));
     const { code, stdout, stderr } = await this.processes.run(this.path, [...args, ...extra]);
     if (code > 1 || stdout.length === 0) {

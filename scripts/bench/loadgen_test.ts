@@ -3,14 +3,19 @@
 import assert from "node:assert/strict";
 import { findCompiler } from "./compile.ts";
 import { faultsOf, Loadgen, PROTOCOLS, type Run, type RunOptions } from "./loadgen.ts";
-import { Processes } from "./processes.ts";
+import { findProgram, Processes } from "./processes.ts";
 import { parseRow } from "./rows.ts";
+import { compileTls, makeCertificate } from "./tls.ts";
 
 const why = Deno.build.os !== "linux"
   ? " (skipped: it needs epoll, so Linux)"
   : await findCompiler() === null
   ? " (skipped: no C compiler on PATH)"
   : "";
+
+const whyNoTls = await findProgram("openssl") === null
+  ? " (skipped: no openssl on PATH)"
+  : await Deno.stat("/usr/include/openssl/ssl.h").then(() => "", () => " (skipped: no libssl-dev)");
 
 /** Messages in all: the fault must come while they are under way. */
 const MESSAGES = 4000, FAULT_AT = 700;
@@ -133,4 +138,29 @@ Deno.test({
         latencies.p50 > 0 && latencies.p50 <= latencies.p99 && latencies.p99 <= latencies.max,
       );
     }),
+});
+
+Deno.test({
+  name:
+    `loadgen: over TLS every message is seen once, and one that is lost is missed${why}${whyNoTls}`,
+  ignore: why !== "" || whyNoTls !== "",
+  fn: async () => {
+    const folder = await Deno.makeTempDir({ prefix: "pushd-bench-test-" });
+    const processes = new Processes();
+    try {
+      const certificate = await makeCertificate(folder, processes);
+      const loadgen = await compileTls(folder, processes, certificate);
+      const options = { protocol: "pushd" as const, row: ROW, seconds: 1, warmupSeconds: 0 };
+      const extra = ["--messages", String(MESSAGES), "--stall", "0.5"];
+      const result = await loadgen.run({ ...options, extra });
+      assert.equal(faultsOf(result), "");
+      assert.equal(result.deliveries, MESSAGES * ROW.subscribers);
+      const fault = ["--fault", "loss", "--fault-at", String(FAULT_AT)];
+      const { lost } = await loadgen.run({ ...options, extra: [...extra, ...fault] });
+      assert.equal(lost, ROW.subscribers);
+    } finally {
+      await processes.stop();
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
 });

@@ -7,17 +7,17 @@ import { Bench, progress, type Settings } from "./bench.ts";
 import { CompileError } from "./compile.ts";
 import { Crowd } from "./crowd.ts";
 import { formatCrowd } from "./crowd_report.ts";
+import { startFleet } from "./fleet.ts";
 import { CrowdRows } from "./crowd_rows.ts";
 import { DiskError, diskLine, makeFolder } from "./disk.ts";
 import { formatAnswers, formatWriting } from "./kept_report.ts";
 import { reportWriting } from "./kept_report.ts";
 import { KeptRows } from "./kept_rows.ts";
 import { KeptServers } from "./kept_servers.ts";
-import { MissingError, type ServerName, SERVERS, type Storage, STORAGES } from "./known_servers.ts";
+import { type ServerName, SERVERS, type Storage, STORAGES } from "./known_servers.ts";
 import { Loadgen, LoadgenError } from "./loadgen.ts";
 import { machine } from "./machine.ts";
 import { Processes } from "./processes.ts";
-import { startPair } from "./pairs.ts";
 import { markdownOf } from "./markdown.ts";
 import { formatLatency, formatRow } from "./report.ts";
 import type { Report, Results } from "./results.ts";
@@ -29,7 +29,7 @@ import {
   RowError,
   type WritingRow,
 } from "./rows.ts";
-import { type Server, StartError, startServer } from "./servers.ts";
+import { StartError } from "./servers.ts";
 
 const USAGE = `deno task bench [options]
 
@@ -40,7 +40,7 @@ const USAGE = `deno task bench [options]
                    subscribers of each, and @bytes; zipf:4x100000: publishers x channels, some popular
                    link:1x100: the same with subscribers at another server than publishers, the two
                    being linked
-                   json:1x1: pushd's JSON form beside its text form
+                   json:1x1: pushd's JSON form beside its text form; tls:1x1: over TLS
                    at:20000:1x1, at:half:1x1: latencies at so many deliveries per second, or at half
                    of what each server can
                    durable:100, durable:100x32: publishers, each with so many unacknowledged, of
@@ -148,37 +148,6 @@ function leftOut(why: string): void {
   console.error(why);
 }
 
-/** The servers that each row of a fan-out is measured on, and the linked pairs of them. */
-interface Fleet {
-  servers: Server[];
-  pairs: Server[];
-}
-
-async function startServers(
-  options: Options,
-  folder: string,
-  processes: Processes,
-): Promise<Fleet> {
-  const fleet: Fleet = { servers: [], pairs: [] };
-  const rows = options.rows.filter((row): row is Row => !("kind" in row));
-  const hasLinked = rows.some(({ linked }) => linked);
-  // Latencies across a link stand beside those without it.
-  const hasUnlinked = rows.some((row) => !row.linked || loadOf(row, options) !== null);
-  for (const name of options.servers) {
-    const settings = { folder, storage: options.storage, processes };
-    try {
-      progress(`starting ${name}`);
-      if (hasUnlinked) fleet.servers.push(await startServer(name, settings));
-      progress(`linking ${name}`);
-      if (hasLinked) fleet.pairs.push(await startPair(name, settings));
-    } catch (error) {
-      if (!(error instanceof MissingError)) throw error;
-      leftOut(`${name} is left out: ${error.message}`);
-    }
-  }
-  return fleet;
-}
-
 /** The load at which latencies of the row are measured, or null: its throughput is. */
 function loadOf(row: Row, { latency }: Options): number | "half" | null {
   return row.at ?? latency;
@@ -205,6 +174,7 @@ async function measure(
   { options, bench, kept, keptServers, crowds }: Parts,
 ): Promise<{ report: Report; text: string } | null> {
   if (!("kind" in row)) {
+    if (!bench.canMeasure(row)) return null;
     const load = loadOf(row, options);
     if (load === null) {
       const report = await bench.throughput(row);
@@ -243,10 +213,11 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
     Asker.compile(folder, processes),
     Crowd.compile(folder, processes),
   ]);
-  const { servers, pairs } = await startServers(options, folder, processes);
-  const bench = new Bench(options, loadgen, servers, pairs);
+  const { latency, rows, servers: names, storage } = options;
+  const fleetOptions = { rows, latency, names, storage, folder, processes, leftOut };
+  const { servers, pairs, secured } = await startFleet(fleetOptions);
+  const bench = new Bench(options, loadgen, servers, pairs, secured);
   const kept = new KeptRows(options, asker, loadgen);
-  const { servers: names, storage } = options;
   const keptServers = new KeptServers({ folder, processes, names, storage, leftOut });
   const serverOptions = { folder, processes, storage };
   const crowds = new CrowdRows({ settings: options, crowd, names, serverOptions, leftOut });
@@ -264,14 +235,15 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
   const say = (text: string) => {
     if (!options.json) console.log(text);
   };
-  const versions = [...new Set([...servers, ...pairs].map(({ version }) => version))];
+  const started = [...servers, ...pairs, ...secured?.servers ?? []];
+  const versions = [...new Set(started.map(({ version }) => version))];
   say([...versions, `Deno ${setup.deno}`, setup.machine, setup.disk].join("; "));
   const rounds = options.rounds === 1 ? "1 round" : `${options.rounds} rounds`;
   say(`${rounds} of ${options.seconds} s after ${options.warmupSeconds} s of warm-up`);
   say(options.latency === null ? "median (min – max)\n" : "medians of the rounds\n");
-  const rows: Report[] = [];
+  const reports: Report[] = [];
   const told = new Set(versions);
-  for (const row of options.rows) {
+  for (const row of rows) {
     const measured = await measure(row, { options, bench, kept, keptServers, crowds });
     progress("");
     const added = [...keptServers.versions, ...crowds.versions].filter((version) =>
@@ -281,10 +253,10 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
     for (const version of added) told.add(version);
     if (measured === null) continue;
     say(measured.text);
-    rows.push(measured.report);
+    reports.push(measured.report);
   }
   const faults = [...bench.faults, ...kept.faults, ...crowds.faults];
-  const results: Results = { ...setup, servers: [...told], rows, faults };
+  const results: Results = { ...setup, servers: [...told], rows: reports, faults };
   if (options.json) console.log(JSON.stringify(results, null, 2));
   if (options.markdown !== undefined) {
     await Deno.writeTextFile(options.markdown, markdownOf(results));

@@ -1,6 +1,7 @@
 // The cheapest server that satisfies the generator: it knows the plan, so it parses nothing but the channel's number
 // and copies each payload's header into a frame made beforehand. How fast the generator is against it is the generator's ceiling.
 #define _GNU_SOURCE
+#include "conn.h"
 #include "greet.h"
 
 #include <netinet/in.h>
@@ -34,7 +35,7 @@ static char held[LONGEST_HEADER];
 // Blocking is safe: the generator always reads.
 static void send_all(int fd, const char *bytes, size_t size) {
   while (size > 0) {
-    ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
+    ssize_t sent = conn_put(fd, bytes, size);
     if (sent <= 0) _exit(0);
     bytes += sent;
     size -= (size_t)sent;
@@ -131,12 +132,17 @@ static int take_client(int listener) {
   int fd = accept(listener, NULL, NULL), one = 1;
   if (fd < 0) _exit(1);
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  conn_open(fd);
   return fd;
 }
 
 static void answer(int fd, const struct text *asked, const struct text *answer) {
-  static char got[MAX_TEXT];
-  if (recv(fd, got, asked->size, MSG_WAITALL) != (ssize_t)asked->size) _exit(1);
+  static char got[MAX_TEXT + CONN_RECORD];
+  for (size_t size = 0; size < asked->size;) {
+    ssize_t n = conn_get(fd, got + size, sizeof got - size);
+    if (n <= 0) _exit(1);
+    size += (size_t)n;
+  }
   send_all(fd, answer->at, answer->size);
 }
 
@@ -178,7 +184,7 @@ _Noreturn void null_server(const struct plan *for_plan, int listener, enum fault
     int ready = epoll_wait(epoll, events, 64, -1);
     for (int i = 0; i < ready; i++) {
       struct feed *feed = events[i].data.ptr;
-      ssize_t got = recv(feed->fd, buffer + MAX_FRAME, READ_SIZE, 0);
+      ssize_t got = conn_get(feed->fd, buffer + MAX_FRAME, READ_SIZE);
       if (got <= 0) _exit(0);
       char *start = buffer + MAX_FRAME - feed->kept_size;
       memcpy(start, feed->kept, (size_t)feed->kept_size);

@@ -42,7 +42,7 @@ export function plotsOf({ rows }: Results): Map<string, string> {
   const throughput = rows.filter((row): row is RowReport => row.of === "throughput");
   const latency = rows.filter((row): row is LatencyReport => row.of === "latency");
   const crowds = rows.filter((row): row is CrowdReport => row.of === "crowd");
-  const alone = throughput.filter(({ row }) => !row.linked && !row.json);
+  const alone = throughput.filter(({ row }) => !row.linked && !row.json && !row.tls);
   const plots: [string, Plot][] = [
     ["performance-deliveries.svg", {
       title: "Deliveries per second (median, lowest and highest round)",

@@ -17,6 +17,8 @@ export interface Row {
   linked?: true;
   /** pushd's JSON form, beside its text form. */
   json?: true;
+  /** Everybody is connected over TLS. */
+  tls?: true;
   /** Latencies at so many deliveries per second, or at half of what each server can; without it throughput. */
   at?: number | "half";
 }
@@ -56,13 +58,14 @@ export interface CrowdRow {
 
 export type AnyRow = Row | DurableRow | HistoryRow | WritingRow | CrowdRow;
 
-export const DEFAULT_ROWS = "fanout,sizes,json,at,link,durable,his,writing,connect,idle";
+export const DEFAULT_ROWS = "fanout,sizes,json,tls,at,link,durable,his,writing,connect,idle";
 
 /** Names of several rows. */
 const GROUPS: Readonly<Record<string, string>> = {
   fanout: "1x1,1x10,1x100,4x1000,4x100x1,1000x1000x1,zipf:4x100000",
   sizes: "1x1@16,1x1@1024,1x1@16384,1x100@16,1x100@1024,1x100@16384",
   json: "json:1x1,json:1x100",
+  tls: "tls:1x1,tls:1x100,tls:4x100x1",
   at: "at:20000:1x1,at:half:1x1,at:20000:4x100x1,at:half:4x100x1",
   link: "link:1x1,link:1x10,link:1x100,link:4x100x1",
   durable: "durable:1,durable:100,durable:1000,durable:1x32,durable:100x32,durable:1000x32",
@@ -91,7 +94,7 @@ const HELP =
   "write publishers x subscribers (1x100), or publishers x channels x subscribers of each " +
   `(4x100x1), and @bytes for messages that are not of ${DEFAULT_SIZE} bytes (1x1@1024; ${MIN_SIZE} to ` +
   `${MAX_SIZE}); zipf:4x100000 for publishers and channels of which some are popular; before such a row ` +
-  "link: for subscribers that are at another server, json: for pushd's JSON form beside its text form, " +
+  "link: for subscribers that are at another server, json: for pushd's JSON form beside its text form, tls: for TLS, " +
   `at:20000: or at:half: for latencies at that load (from ${MIN_TIMED_SIZE} bytes on), writing: for ` +
   "pushd beside each way to keep messages; durable:100 or durable:100x32 (publishers, each with so many " +
   "unacknowledged), his:cache:16, his:store:16, connect:5000 and idle:10000 (connections), " +
@@ -102,20 +105,21 @@ function noRow(id: string): RowError {
   return new RowError(`"${id}" is not a row: ${HELP}`);
 }
 
-/** `at:<rate>:`, `link:`, `json:`, in this order, then the fan-out itself. */
-const PREFIXES = /^(?:at:([1-9]\d{0,8}|half):)?(link:)?(json:)?(.+)$/;
+/** `at:<rate>:`, `link:`, `json:` or `tls:`, in this order, then the fan-out itself. */
+const PREFIXES = /^(?:at:([1-9]\d{0,8}|half):)?(link:)?(json:|tls:)?(.+)$/;
 
 /** A fan-out, with what is written before it. Throws a {@link RowError}. */
 export function parseRow(id: string): Row {
   const match = PREFIXES.exec(id);
   if (match === null) throw noRow(id);
-  const [, at, link, json, rest] = match;
+  const [, at, link, form, rest] = match;
   const row: Row = { id, ...parseFanOut(id, rest) };
-  // Both forms are of one server, of which the generator knows the name.
-  if (link !== undefined && json !== undefined) throw noRow(id);
+  // Both forms are of one server, of which the generator knows the name; and pairs are linked without TLS.
+  if (link !== undefined && form !== undefined) throw noRow(id);
   if (at !== undefined && row.size < MIN_TIMED_SIZE) throw noRow(id);
   if (link !== undefined) row.linked = true;
-  if (json !== undefined) row.json = true;
+  if (form === "json:") row.json = true;
+  if (form === "tls:") row.tls = true;
   if (at !== undefined) row.at = at === "half" ? at : Number(at);
   return row;
 }
@@ -157,7 +161,7 @@ export function parseRows(list: string): AnyRow[] {
 function parseAnyRow(id: string): AnyRow {
   if (id.startsWith("writing:")) {
     const row = parseRow(id.slice("writing:".length));
-    if (row.linked || row.json || row.at === "half") throw noRow(id);
+    if (row.linked || row.json || row.tls || row.at === "half") throw noRow(id);
     return { kind: "writing", id, row };
   }
   const durable = /^durable:([1-9]\d{0,3})(?:x([1-9]\d{0,2}))?$/.exec(id);
@@ -188,5 +192,6 @@ export function rowTitle(row: Row): string {
     : `${row.publishers} publishers, ${row.channels} channels × ${row.subscribers}, ${size}`;
   if (row.zipf) title += ", by popularity";
   if (row.json) title += ", text and JSON";
+  if (row.tls) title += ", over TLS";
   return row.linked ? `${title}, across a link` : title;
 }

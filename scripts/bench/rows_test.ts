@@ -51,6 +51,8 @@ Deno.test("parseRow: what is no row is refused with what would be one", () => {
       "at:100:1x1@31",
       "at:0:1x1",
       "link:json:1x1",
+      "json:tls:1x1",
+      "link:tls:1x1",
       "zipf:4x100001",
       "zipf:0x10",
       "1x1@60001",
@@ -98,7 +100,7 @@ Deno.test("parseRows: rows by name, and several by the name of their group", () 
     ],
   );
   assert.equal(parseRows("durable").length, 6);
-  assert.equal(parseRows(DEFAULT_ROWS).length, 37);
+  assert.equal(parseRows(DEFAULT_ROWS).length, 40);
   for (
     const id of [
       "durable:",
