@@ -3,7 +3,7 @@
 import type { Endpoint, Loadgen, Protocol, Run, RunOptions } from "./loadgen.ts";
 import { faultsOf } from "./loadgen.ts";
 import { type LatencyReport, reportLatency, reportRow, type RowReport } from "./report.ts";
-import { type Row, rowTitle, unlinked } from "./rows.ts";
+import { isWide, type Row, rowTitle, unlinked } from "./rows.ts";
 import type { Server } from "./servers.ts";
 import { inTurns, leastDisturbed } from "./turns.ts";
 
@@ -18,6 +18,8 @@ export interface Settings {
 
 /** The best of so many is the ceiling: what disturbs a run can only make it slower. */
 const CEILING_RUNS = 3, CEILING_SECONDS = 0.4;
+/** A wide row's warm-up is so many times as long. */
+const WIDE_WARMUP = 5;
 /** From so many runs it is found out what half of the maximum is. */
 const HALF_ROUNDS = 2;
 
@@ -112,7 +114,7 @@ export class Bench {
     contenders: readonly Contender[],
     rounds = this.settings.rounds,
   ): Promise<Map<Contender, Run[]>> {
-    const { seconds, warmupSeconds } = this.settings;
+    const { seconds, warmupSeconds: usualWarmup } = this.settings;
     return await inTurns(contenders, rounds, (contender, round) => {
       const { name, server, protocol, row, rate } = contender;
       progress(`${rowTitle(row)}: round ${round}, ${name}`);
@@ -120,6 +122,7 @@ export class Bench {
       const subscribersAt = far === undefined ? undefined : endpointOf(far);
       const endpoint = { ...endpointOf(server), subscribersAt };
       const messages = rate === undefined ? undefined : rate / row.subscribers;
+      const warmupSeconds = usualWarmup * (isWide(row) ? WIDE_WARMUP : 1);
       const options = { protocol, row, seconds, warmupSeconds, rate: messages, server: endpoint };
       return this.#run(options, version);
     });

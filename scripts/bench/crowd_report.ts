@@ -9,7 +9,7 @@ import {
   isGeneratorLimited,
   median,
   medianLatencies,
-  ratio,
+  ratioIfAny,
   ratioLines,
   summarize,
   type Summary,
@@ -74,9 +74,8 @@ export function reportCrowd(
       disturbed: isDisturbed(otherCpu),
       runs,
     };
-    if (ours !== undefined && name !== "pushd") {
-      report.pushd_ratio[name] = ratio(figures(ours), figures(runs));
-    }
+    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
+    if (found !== undefined) report.pushd_ratio[name] = found;
   }
   return report;
 }

@@ -14,6 +14,7 @@ import {
   median,
   medianLatencies,
   ratio,
+  ratioIfAny,
   ratioLines,
   summarize,
   type Summary,
@@ -96,16 +97,17 @@ export function reportAnswers(row: {
       server_cpu: median(runs.map((run) => run.server_cpu)),
       generator_cpu: generatorCpu,
       other_cpu: otherCpu,
-      server_us_per_answer: median(runs.map((run) => run.server_cpu * 1e6 / run.answers_per_s)),
+      server_us_per_answer: median(
+        runs.map((run) => run.server_cpu * 1e6 / Math.max(run.answers_per_s, 1)),
+      ),
       latency_us: medianLatencies(runs.map((run) => run.latency_us)),
       ceiling_per_s: ceiling * perAnswer,
       generator_limited: isGeneratorLimited(generatorCpu, perS.median, ceiling * perAnswer),
       disturbed: isDisturbed(otherCpu),
       runs,
     };
-    if (ours !== undefined && name !== "pushd") {
-      report.pushd_ratio[name] = ratio(figures(ours), figures(runs));
-    }
+    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
+    if (found !== undefined) report.pushd_ratio[name] = found;
   }
   return report;
 }

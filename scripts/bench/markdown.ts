@@ -133,7 +133,9 @@ function latencyTables(reports: readonly LatencyReport[]): string[] {
       `${rowTitle(row)}, ${loadOf(at)}`,
       ...ratioHeads(names).map((_, i) => {
         const ratio = ratios[othersOf(names)[i]];
-        return `**${threeDigits(ratio.p99)}** (p50 ${threeDigits(ratio.p50)})`;
+        return ratio === undefined
+          ? ""
+          : `**${threeDigits(ratio.p99)}** (p50 ${threeDigits(ratio.p50)})`;
       }),
       ...names.map((name) => {
         const { latency_us: { p50, p99, p999 }, deliveries_per_s: rate } = servers[name];

@@ -119,7 +119,6 @@ static void take(struct feed *feed, const struct shape *request, const char *byt
   }
   feed->kept_size = (int)(size - done);
   memcpy(feed->kept, bytes + done, (size_t)feed->kept_size);
-  for (int lane = 0; lane < plan->lanes; lane++) flush_lane(lane);
   if (replies.count > 0) send_all(feed->fd, replies.frames, (size_t)replies.count * replies.shape.size);
   replies.count = 0;
   if (last.ask_size > 0 && feed->kept_size == last.ask_size && memcmp(feed->kept, last.ask, (size_t)last.ask_size) == 0) {
@@ -156,7 +155,8 @@ _Noreturn void null_server(const struct plan *for_plan, int listener, enum fault
   batches = calloc((size_t)plan->lanes, sizeof *batches);
   for (int lane = 0; lane < plan->lanes; lane++) {
     batches[lane].shape = delivery_shape(plan, lane);
-    make_batch(&batches[lane], READ_SIZE);
+    // All that comes at a time from everybody, but not half a megabyte for each of a thousand.
+    make_batch(&batches[lane], plan->lanes > 64 ? READ_SIZE / 16 : READ_SIZE);
   }
   replies.shape = reply_shape(plan);
   if (replies.shape.head_size > 0) make_batch(&replies, READ_SIZE);
@@ -180,8 +180,8 @@ _Noreturn void null_server(const struct plan *for_plan, int listener, enum fault
   }
   char *buffer = malloc(MAX_FRAME + READ_SIZE);
   for (;;) {
-    struct epoll_event events[64];
-    int ready = epoll_wait(epoll, events, 64, -1);
+    struct epoll_event events[256];
+    int ready = epoll_wait(epoll, events, 256, -1);
     for (int i = 0; i < ready; i++) {
       struct feed *feed = events[i].data.ptr;
       ssize_t got = conn_get(feed->fd, buffer + MAX_FRAME, READ_SIZE);
@@ -190,5 +190,6 @@ _Noreturn void null_server(const struct plan *for_plan, int listener, enum fault
       memcpy(start, feed->kept, (size_t)feed->kept_size);
       take(feed, &request, start, (size_t)(feed->kept_size + got));
     }
+    for (int lane = 0; lane < plan->lanes; lane++) flush_lane(lane);
   }
 }

@@ -85,6 +85,16 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): Summa
   return { ...summarize(rounds), median: median(ours) / median(theirs) };
 }
 
+/** As {@link ratio}, or undefined where the other had nothing in one of the rounds. */
+export function ratioIfAny(
+  ours: readonly number[] | undefined,
+  theirs: readonly number[],
+): Summary | undefined {
+  return ours === undefined || theirs.some((figure) => figure <= 0)
+    ? undefined
+    : ratio(ours, theirs);
+}
+
 export function isGeneratorLimited(generatorCpu: number, figure: number, ceiling: number): boolean {
   return generatorCpu > MAX_GENERATOR_CPU || figure > MAX_SHARE_OF_CEILING * ceiling;
 }
@@ -127,8 +137,8 @@ export function reportRow(
   }
   const ours = report.servers.pushd?.runs;
   for (const { name, runs } of measured) {
-    if (ours === undefined || name === "pushd") continue;
-    report.pushd_ratio[name] = ratio(figures(ours), figures(runs));
+    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
+    if (found !== undefined) report.pushd_ratio[name] = found;
   }
   return report;
 }

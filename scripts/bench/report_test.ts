@@ -100,6 +100,14 @@ Deno.test("formatRow: a line for each server, and pushd's ratios to the others",
   );
 });
 
+Deno.test("reportRow: no ratio to a server that delivered nothing", () => {
+  const report = reportRow(parseRow("1x1"), [
+    { name: "pushd", runs: [run(1e6)], ceiling: 1e7 },
+    { name: "nats", runs: [run(0)], ceiling: 1e7 },
+  ]);
+  assert.deepEqual(report.pushd_ratio, {});
+});
+
 Deno.test("formatRow: no ratio without pushd", () => {
   const report = reportRow(parseRow("1x1"), [{ name: "nats", runs: [run(1e6)], ceiling: 1e6 }]);
   assert.deepEqual(report.pushd_ratio, {});

@@ -146,6 +146,11 @@ function parseFanOut(id: string, text: string): Omit<Row, "id"> {
   return { publishers, channels, subscribers, size };
 }
 
+/** Whether there are so many publishers or channels that each message is work of its own, and a run comes to speed late. */
+export function isWide({ publishers, channels }: Row): boolean {
+  return publishers >= 1000 || channels >= 1000;
+}
+
 /** The same row with everybody at one server. */
 export function unlinked({ linked: _linked, ...row }: Row): Row {
   return { ...row, id: row.id.replace(/(^|:)link:/, "$1") };
