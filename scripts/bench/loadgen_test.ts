@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { findCompiler } from "./compile.ts";
-import { faultsOf, Loadgen, PROTOCOLS, type Run, type RunOptions } from "./loadgen.ts";
+import { faultsOf, PROTOCOLS, type Run, type RunOptions } from "./loadgen.ts";
 import { findProgram, Processes } from "./processes.ts";
 import { parseRow } from "./rows.ts";
+import { sharedLoadgen } from "./shared_loadgen.ts";
 import { compileTls, makeCertificate } from "./tls.ts";
 
 const why = Deno.build.os !== "linux"
@@ -25,24 +26,17 @@ const ROW = parseRow("2x2x3");
 async function withLoadgen(
   test: (run: (options?: Partial<RunOptions>) => Promise<Run>) => Promise<void>,
 ) {
-  const folder = await Deno.makeTempDir({ prefix: "pushd-bench-test-" });
-  const processes = new Processes();
-  try {
-    const loadgen = await Loadgen.compile(folder, processes);
-    await test((options = {}) =>
-      loadgen.run({
-        protocol: "pushd",
-        row: ROW,
-        seconds: 1,
-        warmupSeconds: 0,
-        ...options,
-        extra: ["--messages", String(MESSAGES), "--stall", "0.5", ...options.extra ?? []],
-      })
-    );
-  } finally {
-    await processes.stop();
-    await Deno.remove(folder, { recursive: true });
-  }
+  const loadgen = await sharedLoadgen();
+  await test((options = {}) =>
+    loadgen.run({
+      protocol: "pushd",
+      row: ROW,
+      seconds: 1,
+      warmupSeconds: 0,
+      ...options,
+      extra: ["--messages", String(MESSAGES), "--stall", "0.5", ...options.extra ?? []],
+    })
+  );
 }
 
 Deno.test({

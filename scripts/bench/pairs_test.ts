@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import { findCompiler } from "./compile.ts";
 import { PROTOCOL_OF, type ServerName } from "./known_servers.ts";
-import { faultsOf, Loadgen, LoadgenError, type Run } from "./loadgen.ts";
+import { faultsOf, LoadgenError, type Run } from "./loadgen.ts";
 import { startPair } from "./pairs.ts";
 import { findProgram, Processes } from "./processes.ts";
 import { parseRow } from "./rows.ts";
+import { sharedLoadgen } from "./shared_loadgen.ts";
 import { type Server, startServer } from "./servers.ts";
 
 const MESSAGES = 4000;
@@ -38,7 +39,7 @@ async function withParts(name: ServerName, test: (parts: Parts) => Promise<void>
   const folder = await Deno.makeTempDir({ prefix: "pushd-bench-test-" });
   const processes = new Processes();
   try {
-    const loadgen = await Loadgen.compile(folder, processes);
+    const loadgen = await sharedLoadgen();
     const endpointOf = ({ port, process: { pid } }: Server) => ({ port, pid });
     const run = (near: Server, far: Server) =>
       loadgen.run({
