@@ -16,8 +16,8 @@ import { type CloseReason, MAX_LINE_BYTES_BEFORE_AUTH, type ServCounters } from 
 import type { ServingTime } from "./serving_time.ts";
 import type { Writer } from "./writer.ts";
 
-/** Messages to other channels than the last one between two looks at the time. */
-const PUBS_AT_ONCE = 16;
+/** New channels that get a message between two looks at the time. */
+const NEW_AT_ONCE = 16;
 
 /** The connection, as its requests see it. */
 export interface RequestHost extends CommandContext {
@@ -62,8 +62,8 @@ export class Requests implements ParserEvents, BegunOwner {
   #afterHeld: (() => void) | null = null;
   #publishTokens = 0;
   #tokensAtMs = 0;
-  /** Counts messages to another channel than the last one. */
-  #changes = 0;
+  /** Counts messages to channels that were not known. */
+  #newChannels = 0;
   /** When the read began whose first message is measured, monotonic ms; 0 where none is. */
   #measuredFromMs = 0;
 
@@ -168,10 +168,7 @@ export class Requests implements ParserEvents, BegunOwner {
     ) {
       // The name of a channel that is known has been checked.
       channel = session.app.find(bytes, nameStart, nameEnd);
-      if (++this.#changes % PUBS_AT_ONCE === 0 && this.#isTimeOver(channel === undefined)) {
-        this.halt();
-      }
-      if (channel === undefined) checkName(bytes, nameStart, nameEnd, "channel");
+      if (channel === undefined) this.#checkNew(bytes, nameStart, nameEnd);
     }
     checkMessage(bytes, nameEnd + 1, end, utf8);
     const { queue } = engine;
@@ -194,10 +191,10 @@ export class Requests implements ParserEvents, BegunOwner {
     if (this.#measuredFromMs !== 0) this.#measured(queue);
   }
 
-  /** A new channel takes many times as long as the next message of one that is known. */
-  #isTimeOver(isNew: boolean): boolean {
-    const { servingTime } = this.#host;
-    return isNew ? servingTime.isOver : servingTime.isLongOver;
+  /** Of a channel that is not known, which takes many times as long as a message to one that is. */
+  #checkNew(bytes: Uint8Array, nameStart: number, nameEnd: number): void {
+    if (++this.#newChannels % NEW_AT_ONCE === 0 && this.#host.servingTime.isOver) this.halt();
+    checkName(bytes, nameStart, nameEnd, "channel");
   }
 
   #measured(queue: HistoryQueue | null): void {

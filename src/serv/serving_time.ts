@@ -5,11 +5,6 @@ import { nextTurn, type Turn } from "../core/turn.ts";
 
 /** How long requests are served before the loop goes round, ms. */
 const SLICE_MS = 4;
-/**
- * How much longer messages to many channels are: they are bounded by their bytes, and a turn that holds
- * more of them hands each channel more at once (measured: 1.05 M a second on 100 channels, 0.5 M without).
- */
-const LONGER_MS = 8;
 
 /** The task under whose name the line is served. */
 const TASK = "serv.line";
@@ -60,11 +55,6 @@ export class ServingTime {
     const nowMs = performance.now();
     if (this.#turn.count !== this.#turnCount && !this.#isServing) this.#begin(nowMs);
     return nowMs >= this.#endMs;
-  }
-
-  /** Whether it has been over for some time. */
-  get isLongOver(): boolean {
-    return this.isOver && performance.now() >= this.#endMs + LONGER_MS;
   }
 
   #begin(nowMs: number): void {
