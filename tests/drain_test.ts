@@ -215,7 +215,7 @@ Deno.test("SIGTERM: what has been read and waits for its turn is answered, too",
   const replies = await client.lines(100);
   const { stats } = await pushd.stat();
   const read = Math.floor(stats.bytes_in / line(0).length);
-  assert.ok(read >= 150, `only ${read} requests have been read: they do not wait`);
+  assert.ok(read > 110, `only ${read} requests have been read: they do not wait`);
   pushd.signal("SIGTERM");
   replies.push(...await client.rest());
   client.close();
