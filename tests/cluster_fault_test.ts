@@ -11,7 +11,7 @@ import { ClusterNet, requireNetwork } from "./cluster_net.ts";
 import { requireZooKeeper } from "./zookeeper.ts";
 
 /** In a run of all tests, ms. */
-const SHORT_MS = 30_000;
+const SHORT_MS = 24_000;
 const RUN = new URL("cluster_fault_run.ts", import.meta.url).href;
 
 const network = requireNetwork();
