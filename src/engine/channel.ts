@@ -1,18 +1,15 @@
 // One channel: its subscribers, the open batch of the present turn, and its kept messages.
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
-import { encodeUtf8 } from "../proto/bytes.ts";
 import {
-  eventLine,
   isPrefixOf,
-  lineText,
-  lineTimestamp,
   MESSAGE_LINE_EXTRA,
   messagePrefix,
   PREFIX_NAME_START,
   prefixName,
   writeMessageLine,
 } from "../proto/encoder.ts";
+import { eventLines } from "../proto/event_lines.ts";
 import type { ChannelHistory } from "./channel_history.ts";
 import type { RoutedChannel } from "./ports/router.ts";
 import type { Follower } from "./ports/subscriber.ts";
@@ -220,17 +217,8 @@ export class Channel implements RoutedChannel {
     firstLine: number,
     node: string,
   ): PooledBuffer {
-    const channel = this.name;
-    let text = "";
-    let line = firstLine;
-    for (let at = 0; at < lines.length; line++) {
-      const lf = lines.indexOf(0x0a, at);
-      const ts = lineTimestamp(lines, at, this.prefix.length);
-      const msg = lineText(lines, at, lf, this.prefix.length);
-      text += eventLine({ channel, ts, msg, from: froms?.[line], node });
-      at = lf + 1;
-    }
-    return buffers.copyOf(encodeUtf8(text));
+    const { name: channel, prefix } = this;
+    return eventLines(lines, { channel, prefixLength: prefix.length, node, froms, firstLine });
   }
 
   /**
