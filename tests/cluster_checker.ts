@@ -185,7 +185,12 @@ class SubscriberCheck {
     // What lies behind the last that came was on its way. A message behind it would have come behind it.
     if (last < 0 || n > last) {
       // The subscriber's own connection did not last until it had to be there.
-      if (this.#subscriber.endedMs < arrivedMs) return "left before it had to be there";
+      const isResumed = this.#subscriber.resumption !== null;
+      const nodes = this.#log.nodes.length;
+      const dueMs = isResumed
+        ? Math.max(arrivedMs, this.#outages.caughtUpBy(to, since, nodes))
+        : arrivedMs;
+      if (this.#subscriber.endedMs < dueMs) return "left before it had to be there";
       // What a node has accepted is in its memory only until it is passed on; kill -9 takes it along.
       // (It stays in history, which is looked at for itself.)
       if (this.#outages.isLostWith(from, to, { fromMs: sentMs, toMs: arrivedMs })) {

@@ -176,12 +176,11 @@ class Resumed {
   /** Why message n may be missing, or null; "judged" where that was told of the connection before. */
   #excuseOf(publisher: PublisherLog, n: number, sinceMs: number): Excuse | "judged" | null {
     const { log, outages, missed } = this.#check;
-    const { bounds } = log;
     const { endedMs, node } = this.#subscriber;
     const channel = publisher.channels[n];
     if (this.#resumption.partial.has(channel)) return "its history was said to be PARTIAL";
-    // It did not stay until what was missing had been read, of a node that may have been away meanwhile.
-    const readMs = outages.arrivedBy(publisher.node, node, sinceMs + bounds.drainMs);
+    // It did not stay until what was missing had been read.
+    const readMs = outages.caughtUpBy(node, sinceMs, log.nodes.length);
     if (endedMs < readMs) return "left before it had to be there";
 
     // What was accepted only when history was being read comes live, and can be lost as what does.

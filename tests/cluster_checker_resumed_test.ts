@@ -27,11 +27,13 @@ interface Return {
   partial?: number[];
   /** By how much it asks for more than it missed, ms. */
   reachBackMs?: number;
+  /** When it leaves again, ms. */
+  endedMs?: number;
 }
 
 /** A clean log with one subscriber a node, of which one is away for a second, and goes on. */
 function resumedLog(options: Return = {}): ClusterLog {
-  const { faults, changeBefore, change, partial, reachBackMs = 0 } = options;
+  const { faults, changeBefore, change, partial, reachBackMs = 0, endedMs = 30_000 } = options;
   const log = cleanLog({ subscribersPerNode: 1, faults });
   // Where its node was killed it has two connections already, and the rest is on the second one.
   const [first, ...more] = log.subscribers.filter(({ node }) => node === NODE);
@@ -49,7 +51,7 @@ function resumedLog(options: Return = {}): ClusterLog {
   before.receipts = Receipts.of(changeBefore?.(there) ?? there);
   const afterTs = new Map(there.map(({ channel, ts }) => [channel, ts]));
   after.end = "closed by the test";
-  after.endedMs = 30_000;
+  after.endedMs = endedMs;
   after.askedMs = ASKED_MS;
   after.resumption = { of: before.id, afterTs, partial: new Set(partial) };
   const isMissed = ({ channel, ts }: Receipt) =>
@@ -142,6 +144,25 @@ Deno.test("what never came does not come where a message of the same node behind
   assert.deepEqual(kindsOf(resumedLog(missing(0))), ["loss"]);
   // It would come with what is reached back for.
   assert.deepEqual(kindsOf(resumedLog({ ...missing(0), change: undefined })), []);
+});
+
+Deno.test("what is published later comes behind what was missed, of a node that stands still, too", () => {
+  const freeze: Fault[] = [{
+    what: "freeze",
+    nodes: [2],
+    fromMs: 3900,
+    untilMs: 7000,
+    backMs: 7100,
+  }];
+  const missedAlone = (receipts: Receipt[]) => receipts.filter(({ atMs }) => atMs <= BACK_MS);
+  const gone = { change: missedAlone, endedMs: 9000 };
+  assert.deepEqual(kindsOf(resumedLog({ ...gone, faults: freeze })), []);
+  assert.deepEqual(kindsOf(resumedLog(gone)), ["loss"]);
+  assert.deepEqual(kindsOf(resumedLog({ ...gone, faults: freeze, endedMs: 30_000 })), ["loss"]);
+  // What came proves that what is before it came.
+  const hole = (receipts: Receipt[]) =>
+    receipts.filter(({ atMs }) => atMs <= BACK_MS || atMs > BACK_MS + 500);
+  assert.deepEqual(kindsOf(resumedLog({ change: hole, faults: freeze })), ["loss"]);
 });
 
 Deno.test("PARTIAL excuses what is missing, and needs an excuse itself", () => {

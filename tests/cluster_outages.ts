@@ -129,6 +129,15 @@ export class Outages {
     return at + forwardMs;
   }
 
+  /**
+   * When one who was told then, at `node`, what it has missed has certainly been given it. That is of all
+   * nodes: what one of them still has to give comes before everything that is published later, here, too.
+   */
+  caughtUpBy(node: number, toldMs: number, nodes: number): number {
+    const from = toldMs + this.#bounds.drainMs;
+    return Math.max(...Array.from({ length: nodes }, (_, i) => this.arrivedBy(i, node, from)));
+  }
+
   /** Whether the node ran from then on until then, without an end in between. */
   isSameLife(node: number, fromMs: number, toMs: number): boolean {
     return !this.#faults.some(({ what, nodes: [stopped], fromMs: stoppedMs, untilMs }) =>
