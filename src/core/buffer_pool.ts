@@ -22,18 +22,18 @@ class Memory {
 export class PooledBuffer {
   /** Bytes in use. */
   length = 0;
-  /** The bytes in use as one view, made once by {@link seal} for everybody who writes them out. */
-  view: Uint8Array<ArrayBuffer>;
   readonly bytes: Uint8Array<ArrayBuffer>;
   #pool: BufferPool;
   #memory: Memory;
   #refs = 1;
+  /** Made for the first who asks once the buffer is sealed: most small ones are joined with others. */
+  #view: Uint8Array<ArrayBuffer> | null = null;
+  #isSealed = false;
 
   constructor(pool: BufferPool, memory: Memory) {
     this.#pool = pool;
     this.#memory = memory;
     this.bytes = memory.bytes;
-    this.view = memory.bytes;
   }
 
   /** The same bytes for {@link copyText}. */
@@ -41,12 +41,16 @@ export class PooledBuffer {
     return this.#memory.data;
   }
 
-  /** Ends the filling: `view` now shows the bytes in use. */
+  /** Ends the filling: {@link view} now shows the bytes in use. */
   seal(): this {
-    this.view = this.length === this.bytes.length
-      ? this.bytes
-      : this.bytes.subarray(0, this.length);
+    this.#isSealed = true;
     return this;
+  }
+
+  /** The bytes in use, once it is sealed; all of them before. */
+  get view(): Uint8Array<ArrayBuffer> {
+    if (!this.#isSealed || this.length === this.bytes.length) return this.bytes;
+    return this.#view ??= this.bytes.subarray(0, this.length);
   }
 
   retain(): void {

@@ -2,6 +2,7 @@
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Histogram } from "../core/histogram.ts";
+import { copyText, NATIVE_COPY_BYTES } from "../core/text_copy.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
 import { PUBLISHED_BYTES, writePublished } from "../proto/encoder.ts";
@@ -19,6 +20,14 @@ const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
 const encoder = new TextEncoder();
 /** Shared by all that have nothing queued, and never changed. */
 const EMPTY: PooledBuffer[] = [];
+
+/** Adds a buffer of whole lines to one that has room for it. */
+function join(to: PooledBuffer, lines: PooledBuffer): void {
+  const { length } = lines;
+  if (length < NATIVE_COPY_BYTES) copyText(to.data, to.length, lines.data, 0, length);
+  else to.bytes.set(lines.view, to.length);
+  to.length += length;
+}
 
 /** The part of a connection that is written to. `write` may take less than it is given. */
 export interface Sink {
@@ -233,8 +242,7 @@ export class Writer implements TurnTask {
     if (end - this.#head > 1) {
       next = buffers.acquire(total);
       for (let i = this.#head; i < end; i++) {
-        next.bytes.set(queue[i].view, next.length);
-        next.length += queue[i].length;
+        join(next, queue[i]);
         queue[i].release();
       }
       next.seal();
