@@ -244,7 +244,13 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
   const reports: Report[] = [];
   const told = new Set(versions);
   for (const row of rows) {
-    const measured = await measure(row, { options, bench, kept, keptServers, crowds });
+    const measured = await measure(row, { options, bench, kept, keptServers, crowds })
+      .catch((error) => {
+        // The other rows have taken the better part of an hour.
+        if (!(error instanceof LoadgenError)) throw error;
+        leftOut(`${row.id} is left out: ${error.message}`);
+        return null;
+      });
     progress("");
     const added = [...keptServers.versions, ...crowds.versions].filter((version) =>
       !told.has(version)
