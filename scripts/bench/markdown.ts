@@ -89,6 +89,14 @@ function ratioCell(ratio: Summary | undefined): string {
   return `**${threeDigits(ratio.median)}** (${threeDigits(ratio.min)} – ${threeDigits(ratio.max)})`;
 }
 
+/** pushd's ratio to each other server, in their order; none where pushd was not measured. */
+function ratioCells(
+  ratios: Readonly<Record<string, Summary | undefined>>,
+  names: readonly string[],
+): string[] {
+  return names.includes("pushd") ? othersOf(names).map((name) => ratioCell(ratios[name])) : [];
+}
+
 function countCell(
   { median, min, max }: Summary,
   marks: { generator_limited?: boolean; disturbed?: boolean } = {},
@@ -110,7 +118,7 @@ function throughputTables(reports: readonly RowReport[]): string[] {
     const names = namesOf(group[0]);
     const speeds = group.map(({ row, servers, pushd_ratio: ratios }) => [
       rowTitle(row),
-      ...ratioHeads(names).map((_, i) => ratioCell(ratios[othersOf(names)[i]])),
+      ...ratioCells(ratios, names),
       ...names.map((name) => countCell(servers[name].deliveries_per_s, servers[name])),
       formatCount(Math.max(...names.map((name) => servers[name].ceiling_deliveries_per_s))),
     ]);
@@ -153,20 +161,32 @@ function latencyTables(reports: readonly LatencyReport[]): string[] {
 
 function answerTables(reports: readonly AskReport[]): string[] {
   return inGroups(reports, (report) => report.unit + namesOf(report).join()).map((group) => {
-    const names = namesOf(group[0]);
-    const lines = group.map(({ title, servers, pushd_ratio: ratios }) => [
-      title,
-      ...ratioHeads(names).map((_, i) => ratioCell(ratios[othersOf(names)[i]])),
-      ...names.map((name) => {
-        const server = servers[name];
-        const cost = `${formatMicros(server.server_us_per_answer)} each`;
-        return `${countCell(server.per_s, server)}, p99 ${
-          formatMicros(server.latency_us.p99)
-        }, ${cost}`;
-      }),
-    ]);
-    return table([group[0].unit, ...ratioHeads(names), ...names.map(titleOf)], lines);
+    return comparison(group[0].unit, group, (server) => {
+      const cost = `${formatMicros(server.server_us_per_answer)} each`;
+      return `${countCell(server.per_s, server)}, p99 ${
+        formatMicros(server.latency_us.p99)
+      }, ${cost}`;
+    });
   });
+}
+
+/** A table of reports on the same servers: pushd's ratios to the others, then a cell for each server. */
+function comparison<S>(
+  what: string,
+  group: readonly {
+    title: string;
+    servers: Readonly<Record<string, S>>;
+    pushd_ratio: Readonly<Record<string, Summary | undefined>>;
+  }[],
+  cell: (server: S) => string,
+): string {
+  const names = namesOf(group[0]);
+  const lines = group.map(({ title, servers, pushd_ratio: ratios }) => [
+    title,
+    ...ratioCells(ratios, names),
+    ...names.map((name) => cell(servers[name])),
+  ]);
+  return table([what, ...ratioHeads(names), ...names.map(titleOf)], lines);
 }
 
 function writingTables(reports: readonly WritingReport[]): string[] {
@@ -188,19 +208,12 @@ function writingTables(reports: readonly WritingReport[]): string[] {
 
 function crowdTables(reports: readonly CrowdReport[]): string[] {
   return inGroups(reports, (report) => report.kind + namesOf(report).join()).map((group) => {
-    const [{ kind }] = group;
-    const names = namesOf(group[0]);
-    const lines = group.map(({ title, servers, pushd_ratio: ratios }) => [
-      title,
-      ...ratioHeads(names).map((_, i) => ratioCell(ratios[othersOf(names)[i]])),
-      ...names.map((name) => {
-        const server = servers[name];
-        if (kind === "connect") return countCell(server.per_s, server);
-        const { process_bytes: process, kernel_bytes: kernel } = server;
-        return `${formatKilobytes(process.median)} + kernel ${formatKilobytes(kernel.median)}`;
-      }),
-    ]);
-    const what = kind === "connect" ? "connections per second" : "memory of an idle connection";
-    return table([what, ...ratioHeads(names), ...names.map(titleOf)], lines);
+    const isConnect = group[0].kind === "connect";
+    const what = isConnect ? "connections per second" : "memory of an idle connection";
+    return comparison(what, group, (server) => {
+      if (isConnect) return countCell(server.per_s, server);
+      const { process_bytes: process, kernel_bytes: kernel } = server;
+      return `${formatKilobytes(process.median)} + kernel ${formatKilobytes(kernel.median)}`;
+    });
   });
 }
