@@ -76,6 +76,15 @@ export class BufferPool {
     return new PooledBuffer(this, this.#take(minBytes));
   }
 
+  /** A buffer of at least `minBytes` that begins as `buffer`, whose ownership is given back for it. */
+  grow(buffer: PooledBuffer, minBytes: number): PooledBuffer {
+    const grown = this.acquire(minBytes);
+    grown.bytes.set(buffer.bytes.subarray(0, buffer.length));
+    grown.length = buffer.length;
+    buffer.release();
+    return grown;
+  }
+
   /** A sealed copy of `bytes` with one owner. */
   copyOf(bytes: Uint8Array): PooledBuffer {
     const copy = this.acquire(bytes.length);

@@ -150,7 +150,7 @@ export class Channel implements RoutedChannel {
       open = this.#open = buffers.acquire(Math.max(need, this.#lastBatchBytes));
       this.#firstTs = ts;
     } else if (open.length + need > open.bytes.length) {
-      open = this.#grow(open, need);
+      open = this.#open = buffers.grow(open, open.length + need);
     }
     open.length = writeMessageLine(open, open.length, this.prefix, digits, src, start, end);
     if (from !== undefined || this.#froms !== null) {
@@ -159,15 +159,6 @@ export class Channel implements RoutedChannel {
     }
     this.#count++;
     this.lastTs = ts;
-  }
-
-  #grow(open: PooledBuffer, need: number): PooledBuffer {
-    const grown = buffers.acquire(open.length + need);
-    grown.bytes.set(open.bytes.subarray(0, open.length));
-    grown.length = open.length;
-    open.release();
-    this.#open = grown;
-    return grown;
   }
 
   /** Takes the open batch out, sealed, with one ownership for the caller; null when there is none. */

@@ -165,11 +165,9 @@ export class ChannelHistory {
   #extend(block: CacheBlock, lines: Uint8Array, info: BatchInfo): void {
     const length = block.buffer.length + lines.length;
     if (length > block.buffer.bytes.length) {
-      const grown = buffers.acquire(length);
-      grown.bytes.set(block.buffer.bytes.subarray(0, block.buffer.length));
-      this.bytes += grown.bytes.length - block.buffer.bytes.length;
-      block.buffer.release();
-      block.buffer = grown;
+      this.bytes -= block.buffer.bytes.length;
+      block.buffer = buffers.grow(block.buffer, length);
+      this.bytes += block.buffer.bytes.length;
     }
     block.buffer.bytes.set(lines, length - lines.length);
     block.buffer.length = length;

@@ -112,10 +112,6 @@ class Writer {
   #roomFor(bytes: number): PooledBuffer {
     const out = this.#out;
     if (out.length + bytes <= out.bytes.length) return out;
-    const grown = buffers.acquire(Math.max(2 * out.length, out.length + bytes));
-    grown.bytes.set(out.bytes.subarray(0, out.length));
-    grown.length = out.length;
-    out.release();
-    return this.#out = grown;
+    return this.#out = buffers.grow(out, Math.max(2 * out.length, out.length + bytes));
   }
 }

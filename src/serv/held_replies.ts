@@ -132,10 +132,5 @@ export class HeldReplies implements CommitWaiter {
 function roomIn(segment: Segment, bytes: number): PooledBuffer {
   const { lines } = segment;
   if (lines.length + bytes <= lines.bytes.length) return lines;
-  const grown = buffers.acquire((lines.length + bytes) * 2);
-  grown.bytes.set(lines.bytes.subarray(0, lines.length));
-  grown.length = lines.length;
-  lines.release();
-  segment.lines = grown;
-  return grown;
+  return segment.lines = buffers.grow(lines, (lines.length + bytes) * 2);
 }
