@@ -8,6 +8,8 @@ import { STORES } from "./stores.ts";
 const SUBSCRIBERS = 50;
 const PUBLISHERS = 4;
 const LOAD_MS = 2500;
+/** This process reads for all of them and falls behind; who is cut off for that is asked elsewhere. */
+const PATIENCE = { max_pending_bytes: "1GiB", write_timeout: "60s" };
 
 interface Follower {
   afterTs: number;
@@ -51,7 +53,7 @@ for (const store of STORES) {
     ignore: store.ignore,
     async fn() {
       await using place = await store.open();
-      await using pushd = await startPushd({ config: { ...place.config, ...cache } });
+      await using pushd = await startPushd({ config: { ...place.config, ...cache, ...PATIENCE } });
       using control = await Client.connect(pushd.port);
       await control.ask("pub c begin", /^PUBLISHED/);
       const publishers = await Promise.all(
