@@ -17,7 +17,8 @@ const MOST_MS = Number(Deno.env.get("PUSHD_STALLS_MS") ?? 150);
 const isCompiled = (Deno.env.get("PUSHD_BIN") ?? "") !== "";
 const PROBE = new URL("stall_probe.ts", import.meta.url).pathname;
 
-const CROWD = IS_FULL ? 15_000 : 1000;
+/** More than what gets a message in one go. */
+const CROWD = IS_FULL ? 15_000 : 2500;
 /** Messages to the crowd. */
 const ROUNDS = IS_FULL ? 20 : 5;
 /** Messages of nearly 64 KiB that are kept. */

@@ -11,6 +11,7 @@ import {
 } from "../proto/encoder.ts";
 import { eventLines } from "../proto/event_lines.ts";
 import type { ChannelHistory } from "./channel_history.ts";
+import type { LongFanOut } from "./long_fan_out.ts";
 import type { RoutedChannel } from "./ports/router.ts";
 import type { Follower } from "./ports/subscriber.ts";
 
@@ -68,6 +69,8 @@ export class Channel implements RoutedChannel {
   /** See {@link RoutedChannel}. */
   interestVersion = 0;
   route: unknown = null;
+  /** Batches that are handed out in pieces; null where there are none. */
+  longFanOut: LongFanOut | null = null;
   /** The bytes in front of each message's timestamp. */
   readonly prefix: Uint8Array<ArrayBuffer>;
 

@@ -15,6 +15,7 @@ import { Clustered, type ClusteredHost } from "./clustered.ts";
 import { History, type HistoryPage, type ReplayStart, type Storage } from "./history.ts";
 import type { CacheReads, HistoryLimits } from "./history_cache.ts";
 import { Latency } from "./latency.ts";
+import { LongFanOut, PIECES, type Pieces } from "./long_fan_out.ts";
 import type { HistoryQueue } from "./ports/history_queue.ts";
 import type { MessageRange, PruneRequest, PruneStep } from "./ports/history_store.ts";
 import type { Router, RouterHost } from "./ports/router.ts";
@@ -46,6 +47,8 @@ export interface EngineOptions {
   /** The other nodes, where there may be some. */
   cluster?: ClusterOptions;
   maxChannelsPerConnection: number;
+  /** When a batch is handed out in pieces, and in which; {@link PIECES} where it is not given. */
+  pieces?: Pieces;
 }
 
 /** What makes an engine a part of a cluster. */
@@ -101,6 +104,7 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
   #history: History | null;
   #clustered: Clustered | null;
   #maxChannelsPerConnection: number;
+  #pieces: Pieces;
   #open: Channel[] = [];
   #inTurn = false;
 
@@ -109,6 +113,7 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
     this.#clock = options.clock;
     this.#turn = options.turn;
     this.#maxChannelsPerConnection = options.maxChannelsPerConnection;
+    this.#pieces = options.pieces ?? PIECES;
     this.queue = options.storage?.queue ?? null;
     this.#history = !options.keepHistory ? null : new History({
       limits: options.history,
@@ -298,15 +303,30 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
     batch.lines.release();
   }
 
-  /** Hands a batch to the channel's subscribers. */
+  /** Hands a batch to the channel's subscribers; where those are thousands, over some turns. */
   fanOut(channel: Channel, batch: Batch, node: string): void {
     const { subscribers } = channel;
+    if (channel.longFanOut?.isEmpty) channel.longFanOut = null;
     if (subscribers.length === 0) return;
     this.counters.delivered += batch.count * subscribers.length;
+    if (channel.longFanOut !== null || subscribers.length >= this.#pieces.from) {
+      return this.#fanOutInPieces(channel, batch, node);
+    }
     channel.fanOut(batch, node);
     // Behind it the turn has a task, and its time is known without a look at the clock.
     const { nowMs } = this.#turn;
     if (nowMs >= this.latency.deliveryDueMs) this.#measureDelivery(channel, nowMs);
+  }
+
+  #fanOutInPieces(channel: Channel, batch: Batch, node: string): void {
+    const { nowMs } = this.#turn;
+    const measured = nowMs < this.latency.deliveryDueMs
+      ? -1
+      : this.latency.beginDelivery(channel.subscribers.length, nowMs);
+    const long = channel.longFanOut ??= new LongFanOut(channel, this.#pieces.size);
+    for (let left = long.add(batch, node, measured, nowMs); left > 0; left--) {
+      this.#turn.addSink(long);
+    }
   }
 
   #measureDelivery({ subscribers }: Channel, nowMs: number): void {
@@ -407,6 +427,7 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
     if (channel === undefined || subscription === undefined) return false;
     // What was published before is still its own.
     this.closeBatch(channel);
+    channel.longFanOut?.settle(subscription);
     for (const replay of session.replays) {
       if (replay.subscription === subscription) replay.stop();
     }
@@ -441,7 +462,10 @@ export class Engine implements TurnTask, ReplayHost, ClusteredHost {
 
   /** Hands out what the session's channels have collected; before its form of delivery changes. */
   closeBatches(session: Session): void {
-    for (const { channel } of session.subscriptions) this.closeBatch(channel);
+    for (const subscription of session.subscriptions) {
+      this.closeBatch(subscription.channel);
+      subscription.channel.longFanOut?.settle(subscription);
+    }
   }
 
   /**
