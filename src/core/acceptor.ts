@@ -3,11 +3,15 @@
 import { closeQuietly } from "./close_quietly.ts";
 import { LogRate } from "./log_rate.ts";
 import type { Logger } from "./logger.ts";
+import { nextTurn } from "./turn.ts";
 
 const MIN_DELAY_MS = 10;
 const MAX_DELAY_MS = 1000;
 /** How often the log says that nothing can be accepted, ms. */
 const TELL_MS = 10_000;
+
+/** A crowd that waits is accepted so many at a time, in some 2 ms: others have their turn between. */
+const AT_ONCE = 100;
 
 /** What accepts: a listener of Deno. */
 export interface Listener<C> {
@@ -31,10 +35,11 @@ export class Acceptor<C> {
   /** Resolves when the listener is closed. `onAccepted` must not throw. */
   async run(onAccepted: (conn: C) => void): Promise<void> {
     let delayMs = 0;
-    while (!this.#isClosed) {
+    for (let count = 1; !this.#isClosed; count++) {
       try {
         onAccepted(await this.#listener.accept());
         delayMs = 0;
+        if (count % AT_ONCE === 0) await nextTurn();
       } catch (error) {
         if (this.#isClosed || error instanceof Deno.errors.BadResource) return;
         // Mostly "too many open files": the connection stays in the backlog, and trying again at
