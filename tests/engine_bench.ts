@@ -101,6 +101,15 @@ export class Client implements Subscriber {
   }
 }
 
+/** The array in the reply to `his`, whose line is given back. */
+export function arrayOf({ line }: HistoryPage): string {
+  const text = decodeUtf8(line.view);
+  line.release();
+  const [, json] = /^HISTORY [^ ]+ (?:PARTIAL )?(\[[^]*\])\r\n$/.exec(text) ?? [];
+  assert.ok(json !== undefined, text);
+  return json;
+}
+
 /** An engine without a store: memory answers at once. */
 export class MemoryEngine extends Engine {
   override history(...args: Parameters<Engine["history"]>): HistoryPage {

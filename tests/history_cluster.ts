@@ -33,7 +33,7 @@ import type { CatchUp } from "../src/engine/replay.ts";
 import { encodeUtf8 } from "../src/proto/bytes.ts";
 import { CommitQueue } from "../src/storage/commit_queue.ts";
 import { MemoryStore } from "../src/storage/memory.ts";
-import { Client } from "./engine_bench.ts";
+import { arrayOf, Client } from "./engine_bench.ts";
 import { goRound } from "./go_round.ts";
 
 /** Where the messages of a cluster are kept. */
@@ -380,8 +380,9 @@ export class TestNode implements ClusterHost, TurnTask {
   async his(name: string, fromTs: number, limit = 1000) {
     const bytes = encodeUtf8(name);
     const request = { app: this.world, name, bytes, fromTs, limit, maxBytes: Infinity };
-    const { json, partial } = await this.cluster.read(request);
-    const kept: { ts: number; msg: string; node: string }[] = JSON.parse(json);
+    const page = await this.cluster.read(request);
+    const { partial } = page;
+    const kept: { ts: number; msg: string; node: string }[] = JSON.parse(arrayOf(page));
     return { kept, texts: kept.map(({ msg }) => msg), partial };
   }
 }

@@ -9,7 +9,7 @@ import type { ChannelBlock } from "../src/engine/ports/history_store.ts";
 import type { Session } from "../src/engine/session.ts";
 import { decodeUtf8, encodeUtf8 } from "../src/proto/bytes.ts";
 import { type CommitLimits, CommitQueue } from "../src/storage/commit_queue.ts";
-import { Client, clientOf, FakeTime, type Got } from "./engine_bench.ts";
+import { arrayOf, Client, clientOf, FakeTime, type Got } from "./engine_bench.ts";
 import { goRound } from "./go_round.ts";
 import { HeldStore } from "./held_store.ts";
 
@@ -111,8 +111,8 @@ export class StoredBench implements AsyncDisposable {
     limit = 1000,
   ): Promise<{ kept: Kept[]; partial: boolean }> {
     const session = this.connect();
-    const { json, partial }: HistoryPage = await this.engine.history(session, name, fromTs, limit);
-    return { kept: JSON.parse(json), partial };
+    const page: HistoryPage = await this.engine.history(session, name, fromTs, limit);
+    return { kept: JSON.parse(arrayOf(page)), partial: page.partial };
   }
 
   async texts(name: string, fromTs = 0): Promise<string[]> {

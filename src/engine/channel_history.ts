@@ -2,7 +2,7 @@
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import { LF } from "../proto/bytes.ts";
-import { lineText, lineTimestamp, type Message } from "../proto/encoder.ts";
+import { lineTimestamp } from "../proto/encoder.ts";
 import type { Block } from "./ports/history_store.ts";
 
 /** A stretch of whole MESSAGE lines of one node, in the order in which they were published. */
@@ -366,26 +366,6 @@ export class ChannelHistory {
     cursor.seq += count;
     const { node, froms } = block;
     return { lines: bytes.subarray(start, end), count, node, froms, line };
-  }
-
-  /** The next message, decoded; moves the cursor behind it. Undefined at the end. */
-  nextMessage(cursor: Cursor, channel: string): Message | undefined {
-    const block = this.#blockAt(cursor);
-    if (block === undefined) return undefined;
-    const { bytes } = block.buffer;
-    const start = cursor.offset;
-    const lf = bytes.indexOf(LF, start);
-    const message: Message = {
-      channel,
-      ts: lineTimestamp(bytes, start, this.#prefixLength),
-      msg: lineText(bytes, start, lf, this.#prefixLength),
-      from: block.froms?.[cursor.line],
-      node: block.node,
-    };
-    cursor.offset = lf + 1;
-    cursor.line++;
-    cursor.seq++;
-    return message;
   }
 
   /** The block with the next line behind the cursor, which is put to the block's begin if need be. */

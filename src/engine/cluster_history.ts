@@ -4,8 +4,7 @@ import type { SmallSet } from "../core/small_set.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { nextTurn } from "../core/turn.ts";
-import { LF } from "../proto/bytes.ts";
-import { lineText, lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
+import { prefixLengthOf } from "../proto/encoder.ts";
 import type { ArrivalLog } from "./arrival_log.ts";
 import type { LogHost, LogLimits } from "./arrival_logs.ts";
 import { ArrivalLogs } from "./arrival_logs.ts";
@@ -15,7 +14,7 @@ import { ClusterReplay, type ClusterReplayHost, type ReplayParts } from "./clust
 import { ClusterSources, type PageLimits } from "./cluster_sources.ts";
 import { HistoryJson, type HistoryPage, type HistoryRequest, type ReplayStart } from "./history.ts";
 import { KeptHistory, type KeptHost, type KeptParts } from "./kept.ts";
-import { type Feed, Merge, type MergedPiece } from "./merged_history.ts";
+import { type Feed, Merge } from "./merged_history.ts";
 import { nextMoment } from "./moment.ts";
 import type { KeptPage, KeptRequest, Router } from "./ports/router.ts";
 import type { CatchUp } from "./replay.ts";
@@ -23,7 +22,7 @@ import { Vector } from "./vector.ts";
 
 /** A peer's part of the history is missed in the log so often at most, ms. */
 const LOG_PERIOD_MS = 10_000;
-/** Pieces of a merged page that are decoded at once. */
+/** Bytes of lines of a merged page that are looked at together. */
 const PIECE_BYTES = 64 * 1024;
 
 const log = getLogger("engine");
@@ -113,7 +112,8 @@ export class ClusterHistory {
       const piece = merge.next(noLimit, PIECE_BYTES);
       if (piece === "end") break;
       if (piece !== "more") {
-        if (!addTo(page, piece, name, prefixLength)) break;
+        const { lines, line, block: { node, froms } } = piece;
+        if (!page.add({ lines, line, node, froms })) break;
         continue;
       }
       for (const node of await merge.fill(noLimit)) {
@@ -250,23 +250,4 @@ function passOwner(feeds: readonly Feed[], ts: number, vector: Vector): void {
   const [owner] = owners;
   vector.raise(owner, ts);
   for (const feed of feeds) if (feed.node === owner) feed.passThrough(ts);
-}
-
-/** Adds the messages of a piece; false when the page is full. */
-function addTo(
-  page: HistoryJson,
-  piece: MergedPiece,
-  channel: string,
-  prefixLength: number,
-): boolean {
-  const { lines, line: first, block: { node, froms } } = piece;
-  let line = first;
-  for (let at = 0; at < lines.length; line++) {
-    const lf = lines.indexOf(LF, at);
-    const ts = lineTimestamp(lines, at, prefixLength);
-    const msg = lineText(lines, at, lf, prefixLength);
-    if (!page.add({ channel, ts, msg, from: froms?.[line], node })) return false;
-    at = lf + 1;
-  }
-  return true;
 }

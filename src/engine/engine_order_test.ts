@@ -3,7 +3,15 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { BufferLedger } from "../../tests/buffer_ledger.ts";
-import { type Bench, bench, Client, follow, type Got, START_MS } from "../../tests/engine_bench.ts";
+import {
+  arrayOf,
+  type Bench,
+  bench,
+  Client,
+  follow,
+  type Got,
+  START_MS,
+} from "../../tests/engine_bench.ts";
 import { Turn, type TurnTask } from "../core/turn.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { Session } from "./session.ts";
@@ -105,10 +113,11 @@ class World {
   }
 
   his(actor: Actor, name: string, fromTs: number, limit: number): void {
-    const { json, partial } = this.bench.engine.history(actor.session, name, fromTs, limit);
-    const page: (Got & { node: string })[] = JSON.parse(json);
+    const reply = this.bench.engine.history(actor.session, name, fromTs, limit);
+    const { partial } = reply;
+    const page: (Got & { node: string })[] = JSON.parse(arrayOf(reply));
     const whole = this.list(name).filter(({ ts }) => ts >= fromTs);
-    const { json: rest } = this.bench.engine.history(actor.session, name, fromTs, 10_000);
+    const rest = arrayOf(this.bench.engine.history(actor.session, name, fromTs, 10_000));
     const kept = JSON.parse(rest).length;
     this.checkKept(name, fromTs - 1, whole, kept, partial);
     const expected = whole.slice(whole.length - kept).slice(0, limit);
@@ -164,8 +173,8 @@ class World {
   }
 
   isKept(name: string, message: Got): boolean {
-    const { json } = this.bench.engine.history(this.actors[0].session, name, message.ts, 1);
-    return JSON.parse(json)[0]?.ts === message.ts;
+    const page = this.bench.engine.history(this.actors[0].session, name, message.ts, 1);
+    return JSON.parse(arrayOf(page))[0]?.ts === message.ts;
   }
 
   json(actor: Actor): void {

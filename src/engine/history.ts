@@ -1,10 +1,12 @@
 // The history of all channels: the newest messages in memory, all of them in a store where there is one.
 
 import type { SmallSet } from "../core/small_set.ts";
-import { Buffer } from "node:buffer";
+import type { PooledBuffer } from "../core/buffer_pool.ts";
 import { nextTurn } from "../core/turn.ts";
-import { HistoryJsonWriter, type Message, prefixLengthOf } from "../proto/encoder.ts";
+import { lineTimestamp, prefixLengthOf } from "../proto/encoder.ts";
+import { HistoryLine } from "../proto/history_json.ts";
 import type { Batch, Channel, Subscription } from "./channel.ts";
+import type { Piece } from "./channel_history.ts";
 import type { App } from "./channel_table.ts";
 import { HistoryCache, type HistoryLimits } from "./history_cache.ts";
 import { PageReader } from "./page_reader.ts";
@@ -15,6 +17,8 @@ import { StoredHistory } from "./stored_history.ts";
 
 /** About how large a page of `his` may become, in bytes of JSON. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+/** Bytes of lines that are looked at together. */
+const PIECE_BYTES = 64 * 1024;
 
 /** What keeps messages beside memory, and what stands before it. */
 export interface Storage {
@@ -48,8 +52,9 @@ export interface HistoryRequest {
 
 /** A page of `his`. */
 export interface HistoryPage {
-  /** A JSON array. */
-  json: string;
+  /** The reply's line, with its line end, and one ownership of it. */
+  line: PooledBuffer;
+  /** Whether some messages may be missing; the line says so, too. */
   partial: boolean;
 }
 
@@ -148,10 +153,9 @@ export class History {
     const { history } = channel;
     if (history === null) return;
     const { cursor } = history.seek(afterTs);
-    const { name } = page.request;
     while (true) {
-      const message = history.nextMessage(cursor, name);
-      if (message === undefined || !page.add(message)) return;
+      const piece = history.next(cursor, PIECE_BYTES);
+      if (piece === undefined || !page.add(piece)) return;
     }
   }
 
@@ -177,9 +181,10 @@ export class History {
       isPartial ||= startTs > 0 && read.prunedTs > startTs;
       const reader = new PageReader(read, prefixLengthOf(bytes), afterTs);
       while (true) {
-        const message = reader.nextMessage(name);
-        if (message === undefined) break;
-        if (!page.add(message)) return page.finish(isPartial);
+        const piece = reader.next(PIECE_BYTES);
+        if (piece === undefined) break;
+        const { lines, line, block: { node, froms } } = piece;
+        if (!page.add({ lines, line, node, froms })) return page.finish(isPartial);
       }
       afterTs = reader.throughTs;
       if (read.isEnd && !this.#isAhead(app, bytes, afterTs)) return page.finish(isPartial);
@@ -285,28 +290,40 @@ export class History {
 
 /** Collects messages for one answer, within its bounds and never cut between two of one timestamp. */
 export class HistoryJson {
-  #writer: HistoryJsonWriter;
-  #parts: string[] = [];
-  #bytes = 0;
+  #line: HistoryLine;
+  #prefixLength: number;
+  #maxBytes: number;
   #lastTs = 0;
 
   constructor(readonly request: HistoryRequest) {
-    this.#writer = new HistoryJsonWriter(request.name);
+    const { name, bytes, limit, maxBytes } = request;
+    this.#prefixLength = prefixLengthOf(bytes);
+    this.#line = new HistoryLine(name, this.#prefixLength, limit);
+    this.#maxBytes = Math.min(maxBytes, MAX_PAGE_BYTES);
   }
 
-  /** Adds a message; false when it does not belong to this answer any more. */
-  add(message: Message): boolean {
-    const { limit, maxBytes } = this.request;
-    const isFull = this.#parts.length >= limit || this.#bytes >= Math.min(maxBytes, MAX_PAGE_BYTES);
-    if (isFull && message.ts !== this.#lastTs) return false;
-    const json = this.#writer.write(message);
-    this.#bytes += Buffer.byteLength(json) + 1;
-    this.#lastTs = message.ts;
-    this.#parts.push(json);
+  /** Adds lines; false when one of them does not belong to this answer any more. */
+  add({ lines, node, froms, line: first }: Omit<Piece, "count">): boolean {
+    const line = this.#line;
+    line.from(lines, node);
+    let number = first;
+    let lastAt = -1;
+    const lastTs = () => lastAt < 0 ? this.#lastTs : this.#ts(lines, lastAt);
+    for (let at = 0; at < lines.length; number++) {
+      const isFull = line.count >= this.request.limit || line.bytes >= this.#maxBytes;
+      if (isFull && line.count > 0 && this.#ts(lines, at) !== lastTs()) return false;
+      lastAt = at;
+      at = line.add(at, froms?.[number]);
+    }
+    this.#lastTs = lastTs();
     return true;
   }
 
+  #ts(lines: Uint8Array, at: number): number {
+    return lineTimestamp(lines, at, this.#prefixLength);
+  }
+
   finish(partial: boolean): HistoryPage {
-    return { json: `[${this.#parts.join(",")}]`, partial };
+    return { line: this.#line.finish(partial), partial };
   }
 }

@@ -1,7 +1,7 @@
-// Walks through a store's page: whole lines for text clients, decoded messages for everybody else.
+// Walks through a store's page, some whole lines at a time.
 
 import { LF } from "../proto/bytes.ts";
-import { lineText, lineTimestamp, type Message } from "../proto/encoder.ts";
+import { lineTimestamp } from "../proto/encoder.ts";
 import type { Block } from "./ports/history_store.ts";
 import type { StoredPage } from "./store_pages.ts";
 
@@ -76,21 +76,5 @@ export class PageReader {
     this.#offset = end;
     this.#line += count;
     return { block, line, lines: lines.subarray(start, end), count };
-  }
-
-  /** The next message; undefined at the end. */
-  nextMessage(channel: string): Message | undefined {
-    const block = this.#block();
-    if (block === undefined) return undefined;
-    const { lines, node } = block;
-    const start = this.#offset;
-    const lf = lines.indexOf(LF, start);
-    const ts = lineTimestamp(lines, start, this.#prefixLength);
-    const msg = lineText(lines, start, lf, this.#prefixLength);
-    const from = block.froms?.[this.#line];
-    this.#offset = lf + 1;
-    this.#line++;
-    this.lastTs = ts;
-    return { channel, ts, msg, from, node };
   }
 }

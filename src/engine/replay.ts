@@ -1,13 +1,13 @@
 // The catching-up reader: kept messages for one subscription, until it turns live.
 
 import type { SmallSet } from "../core/small_set.ts";
-import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import { buffers } from "../core/buffer_pool.ts";
 import { spawn } from "../core/spawn.ts";
-import { encodeUtf8 } from "../proto/bytes.ts";
-import { eventLine, lineTimestamp } from "../proto/encoder.ts";
+import { LF } from "../proto/bytes.ts";
+import { lineTimestamp } from "../proto/encoder.ts";
 import { WireError } from "../proto/errors.ts";
 import type { Channel, Subscription } from "./channel.ts";
-import type { ChannelHistory, Cursor } from "./channel_history.ts";
+import type { ChannelHistory, Cursor, Piece } from "./channel_history.ts";
 import { PageReader } from "./page_reader.ts";
 import type { StoredPage } from "./store_pages.ts";
 
@@ -179,44 +179,29 @@ export class Replay implements CatchUp {
   }
 
   #deliverFromMemory(history: ChannelHistory, cursor: Cursor, maxBytes: number): boolean {
-    const { follower, channel } = this.subscription;
-    const before = cursor.seq;
-    let lines: PooledBuffer;
-    if (follower.form === "text") {
-      const piece = history.next(cursor, maxBytes);
-      if (piece === undefined) return false;
-      const lastLine = piece.lines.lastIndexOf(0x0a, piece.lines.length - 2) + 1;
-      this.#afterTs = lineTimestamp(piece.lines, lastLine, channel.prefix.length);
-      lines = buffers.copyOf(piece.lines);
-    } else {
-      const { name } = channel;
-      let text = "";
-      while (text.length < maxBytes) {
-        const message = history.nextMessage(cursor, name);
-        if (message === undefined) break;
-        this.#afterTs = message.ts;
-        text += eventLine(message);
-      }
-      if (text === "") return false;
-      lines = buffers.copyOf(encodeUtf8(text));
-    }
-    this.host.countDelivered(cursor.seq - before);
-    follower.subscriber.deliver(lines);
+    const piece = history.next(cursor, maxBytes);
+    if (piece === undefined) return false;
+    this.#deliver(piece);
     return true;
   }
 
   #deliverFromPage(page: PageReader, maxBytes: number): boolean {
-    const { follower, channel } = this.subscription;
     const piece = page.next(maxBytes);
     if (piece === undefined) return false;
-    const { block, line, lines, count } = piece;
-    this.#afterTs = page.lastTs;
+    const { lines, line, count, block: { node, froms } } = piece;
+    this.#deliver({ lines, line, count, node, froms });
+    return true;
+  }
+
+  #deliver({ lines, line, count, node, froms }: Piece): void {
+    const { follower, channel } = this.subscription;
+    const lastLine = lines.lastIndexOf(LF, lines.length - 2) + 1;
+    this.#afterTs = lineTimestamp(lines, lastLine, channel.prefix.length);
     this.host.countDelivered(count);
     follower.subscriber.deliver(
       follower.form === "text"
         ? buffers.copyOf(lines)
-        : channel.encodeEvents(lines, block.froms, line, block.node),
+        : channel.encodeEvents(lines, froms, line, node),
     );
-    return true;
   }
 }

@@ -153,30 +153,6 @@ export function lineText(
   return decodeUtf8(bytes.subarray(at + prefixLength + TIMESTAMP_DIGITS + 1, lf - 1));
 }
 
-/**
- * Writes the objects of `his`, all of one channel, as JSON: what is the same in each is made once, which
- * takes a third of the time.
- */
-export class HistoryJsonWriter {
-  #head: string;
-  #node = "";
-  #tail = "";
-
-  constructor(channel: string) {
-    this.#head = `{"channel":${JSON.stringify(channel)},"msg":`;
-  }
-
-  /** A message of the channel. */
-  write({ msg, ts, from, node }: Message): string {
-    if (node !== this.#node) {
-      this.#node = node;
-      this.#tail = `,"node":${JSON.stringify(node)}}`;
-    }
-    const publisher = from === undefined ? "" : `,"from":${JSON.stringify(from)}`;
-    return `${this.#head}${JSON.stringify(msg)},"ts":${ts}${publisher}${this.#tail}`;
-  }
-}
-
 /** One EVENT line, with its line end. */
 export function eventLine(message: Message): string {
   const { channel, ts, node, from, msg } = message;

@@ -7,7 +7,6 @@ import { viewOf } from "../core/text_copy.ts";
 import { decodeUtf8, encodeUtf8 } from "./bytes.ts";
 import {
   eventLine,
-  HistoryJsonWriter,
   isPrefixOf,
   lineText,
   lineTimestamp,
@@ -97,13 +96,5 @@ Deno.test("an EVENT is one line of JSON that parses back to the same, `from` onl
       const expected = { op: "msg", channel: "__proto__", ts, node: "node-1", msg };
       assert.deepEqual(parsed, from === undefined ? expected : { ...expected, from });
     }
-  }
-});
-
-Deno.test("a message of `his` is JSON without a line end in it", () => {
-  for (const msg of AWKWARD) {
-    const json = new HistoryJsonWriter("é").write({ channel: "é", ts: 5, msg, node: "n" });
-    assert.doesNotMatch(json, /[\r\n]/);
-    assert.deepEqual(JSON.parse(json), { channel: "é", ts: 5, msg, node: "n" });
   }
 });

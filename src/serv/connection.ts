@@ -413,6 +413,11 @@ export class Connection
     else this.#held.addLine(line);
   }
 
+  replyLine(line: PooledBuffer): void {
+    if (this.#held === null) this.writer.deliver(line);
+    else this.#held.addBuffer(line);
+  }
+
   replyError(code: ErrorCode, explanation: string): void {
     const { errors } = this.#host.counters;
     errors[code] = (errors[code] ?? 0) + 1;

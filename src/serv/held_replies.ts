@@ -76,12 +76,26 @@ export class HeldReplies implements CommitWaiter {
       this.#owner.writer.queueLine(line);
       return;
     }
-    const encoded = encodeUtf8(`${line}\r\n`);
-    const lines = roomIn(segment, encoded.length);
-    lines.bytes.set(encoded, lines.length);
-    lines.length += encoded.length;
-    segment.otherBytes += encoded.length;
-    this.#otherBytes += encoded.length;
+    this.#add(segment, encodeUtf8(`${line}\r\n`));
+  }
+
+  /** The same for a line with its CR LF, whose ownership it takes. */
+  addBuffer(line: PooledBuffer): void {
+    const segment = this.#segments.at(-1);
+    if (segment === undefined) {
+      this.#owner.writer.deliver(line);
+      return;
+    }
+    this.#add(segment, line.view);
+    line.release();
+  }
+
+  #add(segment: Segment, line: Uint8Array): void {
+    const lines = roomIn(segment, line.length);
+    lines.bytes.set(line, lines.length);
+    lines.length += line.length;
+    segment.otherBytes += line.length;
+    this.#otherBytes += line.length;
   }
 
   onSettled(group: CommitGroup): void {

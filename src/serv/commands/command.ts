@@ -1,5 +1,6 @@
 // What a command handler is, and what it may do to its connection.
 
+import type { PooledBuffer } from "../../core/buffer_pool.ts";
 import type { Auth } from "../../engine/auth.ts";
 import type { Engine } from "../../engine/engine.ts";
 import type { Session } from "../../engine/session.ts";
@@ -15,6 +16,8 @@ export interface CommandContext {
   readonly maxReplyBytes: number;
   /** Queues a reply line, without its line end. */
   reply(line: string): void;
+  /** Queues a reply line that has been encoded, with its line end, and takes its ownership. */
+  replyLine(line: PooledBuffer): void;
   /** After a successful authentication: lifts what held before it. */
   authenticated(): void;
   /** Takes no more requests; closes once everything is written. */

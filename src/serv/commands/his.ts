@@ -19,8 +19,7 @@ export const his: Command = {
     const [channel, timestamp, limit] = words;
     const fromTs = parseTimestamp(timestamp);
     const page = engine.history(session, channel, fromTs, parseLimit(limit), maxReplyBytes);
-    const reply = ({ json, partial }: HistoryPage) =>
-      context.reply(`HISTORY ${channel} ${partial ? "PARTIAL " : ""}${json}`);
+    const reply = ({ line }: HistoryPage) => context.replyLine(line);
     if (page instanceof Promise) return page.then(reply);
     reply(page);
   },
