@@ -7,6 +7,7 @@
 
 import { fileURLToPath } from "node:url";
 import { stop as stopEsbuild, transform } from "esbuild";
+import { startFlags, v8Flags } from "./start_task.ts";
 
 /** What is compiled for, by the name of the program that comes of it, `bin/pushd.NAME`. */
 const TARGETS: Record<string, string> = {
@@ -25,8 +26,9 @@ const C_LIBRARIES: Record<string, readonly string[]> = {
 };
 
 /**
- * What the runtime is told for good. The heap may grow to 16 GiB instead of some 4, which a million
- * connections need. V8's options that save memory saved 3 MB of 88 at most, or took the compiler away.
+ * What the runtime is told for good, beside what `deno task start` tells it. The heap may grow to 16 GiB
+ * instead of some 4, which a million connections need. V8's options that save memory at the start saved
+ * 3 MB of 88 at most, or took the compiler away.
  */
 const V8_FLAGS = "--max-old-space-size=16384";
 
@@ -116,9 +118,8 @@ async function squeezed(code: string): Promise<string> {
  * C library stands in for.)
  */
 async function permissions(name: string): Promise<string[]> {
-  const { tasks } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
-  const start: string = tasks.start.command;
-  const flags = start.split(" ").filter((word) => word.startsWith("--")).map((flag) => {
+  const start = (await startFlags()).filter((flag) => !flag.startsWith("--v8-flags="));
+  const flags = start.map((flag) => {
     const [, programs] = /^--allow-run=(.*)$/.exec(flag) ?? [];
     if (programs === undefined) return flag;
     return `--allow-run=${programs.split(",").filter((path) => path.startsWith("/")).join(",")}`;
@@ -141,7 +142,7 @@ async function compile(name: string): Promise<void> {
       // It would lie in /tmp under a name that anybody can take first, and holds code.
       "--no-code-cache",
       ...await permissions(name),
-      `--v8-flags=${V8_FLAGS}`,
+      `--v8-flags=${V8_FLAGS},${await v8Flags()}`,
       `--include=${BUILD}/sqlite_worker.ts`,
       // Without it the stub in DENORT_BIN is looked for under the target's name.
       ...(name === ownTarget() ? [] : [`--target=${TARGETS[name]}`]),

@@ -2,6 +2,7 @@
 
 import { MissingError, type ServerName, type ServerOptions } from "./known_servers.ts";
 import { findProgram } from "./processes.ts";
+import { v8Flags } from "../start_task.ts";
 
 export interface Launch {
   path: string;
@@ -25,7 +26,8 @@ export async function launch(
   const durable = options.durable ?? false;
   switch (name) {
     case "pushd": {
-      const run = ["run", "-A", "--config", `${ROOT}deno.json`, `${ROOT}src/main.ts`];
+      const v8 = `--v8-flags=${await v8Flags()}`;
+      const run = ["run", v8, "-A", "--config", `${ROOT}deno.json`, `${ROOT}src/main.ts`];
       return await launchPushd(Deno.execPath(), run, cwd, port, options);
     }
     case "binary":
