@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 // pub: pushd's PUBLISHED; xadd: Redis keeps; xadd_publish: Redis keeps and delivers; jetstream: NATS' PubAck;
-// his: a page of pushd's history.
-enum question { ASK_PUB, ASK_XADD, ASK_XADD_PUBLISH, ASK_JETSTREAM, ASK_HIS };
+// his: a page of pushd's history; xrange: a page of a stream of Redis.
+enum question { ASK_PUB, ASK_XADD, ASK_XADD_PUBLISH, ASK_JETSTREAM, ASK_HIS, ASK_XRANGE };
 enum { MAX_WINDOW = 256, MAX_REQUEST = 4096, MAX_REPLY = 4096 };
 
 struct ask_plan {
@@ -24,10 +24,14 @@ struct request {
   int size, sequence_at; // of eight digits; -1 without
 };
 
+static inline int asks_for_page(const struct ask_plan *plan) {
+  return plan->question == ASK_HIS || plan->question == ASK_XRANGE;
+}
+
 // Every connection has a channel of its own; histories are all read from the first one's.
 static inline void ask_channel(const struct ask_plan *plan, int connection, char *name, size_t size) {
   snprintf(name, size, plan->question == ASK_JETSTREAM ? "c.%05d" : "c%05d",
-           plan->question == ASK_HIS ? 0 : connection);
+           asks_for_page(plan) ? 0 : connection);
 }
 
 static inline struct request make_request(const struct ask_plan *plan, int connection) {
@@ -37,6 +41,7 @@ static inline struct request make_request(const struct ask_plan *plan, int conne
       [ASK_XADD_PUBLISH] = "*1\r\n$5\r\nMULTI\r\n*5\r\n$4\r\nXADD\r\n$6\r\n%1$s\r\n$1\r\n*\r\n$1\r\nm\r\n$%2$d\r\n",
       [ASK_JETSTREAM] = "PUB %1$s _INBOX.%3$d %2$d\r\n",
       [ASK_HIS] = "his %1$s %5$lu %4$d\n",
+      [ASK_XRANGE] = "XRANGE %1$s - + COUNT %4$d\r\n",
   };
   struct request request = {.sequence_at = -1};
   char name[16];
@@ -44,7 +49,7 @@ static inline struct request make_request(const struct ask_plan *plan, int conne
   char *bytes = request.bytes;
   int n = snprintf(bytes, MAX_REQUEST, formats[plan->question], name, plan->size, connection, plan->page,
                    plan->since);
-  if (plan->question != ASK_HIS) {
+  if (!asks_for_page(plan)) {
     request.sequence_at = n + SEQUENCE_AT;
     put_digits(bytes + n + PUBLISHER_AT, (uint32_t)connection);
     put_digits(bytes + n + SEQUENCE_AT, 0);
@@ -65,7 +70,8 @@ static inline struct request make_request(const struct ask_plan *plan, int conne
 // The first bytes of a connection, and what shows that the server has carried them out.
 static inline void ask_handshake(const struct ask_plan *plan, int connection, char *hello, size_t size,
                                  const char **confirmed) {
-  *confirmed = plan->question == ASK_XADD || plan->question == ASK_XADD_PUBLISH ? "+PONG\r\n" : "PONG\r\n";
+  int is_redis = plan->question == ASK_XADD || plan->question == ASK_XADD_PUBLISH || plan->question == ASK_XRANGE;
+  *confirmed = is_redis ? "+PONG\r\n" : "PONG\r\n";
   if (plan->question == ASK_JETSTREAM)
     // With no_responders a stream that does not exist is an error at once, not a silence.
     snprintf(hello, size,

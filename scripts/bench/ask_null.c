@@ -23,6 +23,16 @@ static void send_all(int fd, const char *bytes, size_t size) {
 
 static char *make_page(size_t *size) {
   char *page = malloc((size_t)plan->page * (size_t)(plan->size + 64) + 64), *at = page;
+  if (plan->question == ASK_XRANGE) {
+    at += sprintf(at, "*%d\r\n", plan->page);
+    for (int i = 0; i < plan->page; i++) {
+      at += sprintf(at, "*2\r\n$15\r\n%013lu-0\r\n*2\r\n$1\r\nm\r\n$%d\r\n", last_id / 1000 + (uint64_t)i, plan->size);
+      put_filler(at, plan->size);
+      at += sprintf(at + plan->size, "\r\n") + plan->size;
+    }
+    *size = (size_t)(at - page);
+    return page;
+  }
   at += sprintf(at, "HISTORY c00000 [");
   for (int i = 0; i < plan->page; i++) {
     at += sprintf(at, "%s{\"channel\":\"c00000\",\"msg\":\"", i > 0 ? "," : "");
@@ -92,7 +102,7 @@ _Noreturn void ask_null_server(const struct ask_plan *for_plan, int listener, en
       left_over[i] += (int)got;
       for (; left_over[i] >= request_sizes[i]; left_over[i] -= request_sizes[i]) {
         int is_faulty = fault != ASK_NO_FAULT && i == 0 && answered_first++ == fault_at;
-        if (plan->question == ASK_HIS) {
+        if (asks_for_page(plan)) {
           send_all(sockets[i], page, page_size - (is_faulty ? 3 : 0));
           continue;
         }

@@ -111,21 +111,32 @@ static void open_connection(struct connection *c, int index) {
   c->asked_ns = calloc((size_t)plan.window, sizeof *c->asked_ns);
 }
 
+static int count_in_page(const char *what) {
+  int count = 0;
+  size_t size = strlen(what);
+  for (const char *at = page; (at = memmem(at, page_size - (size_t)(at - page), what, size)) != NULL; at++) count++;
+  return count;
+}
+
 // The first page is the measure of all others: it must be whole, and hold as many messages as were asked for.
 static void learn_page(struct connection *c) {
-  static const char head[] = "HISTORY c00000 [{", stamp[] = "\"ts\":";
+  char head[32];
+  int lines = 1;
   size_t room = 8 << 20;
+  snprintf(head, sizeof head, "HISTORY c00000 [{");
+  if (plan.question == ASK_XRANGE) {
+    snprintf(head, sizeof head, "*%d\r\n", plan.page);
+    lines = 1 + 8 * plan.page; // *2, its id, *2, "m" and the message, each of these three in two lines
+  }
   page = malloc(room);
   send_whole(c->fd, c->requests, (size_t)c->request_size);
-  while (page_size == 0 || page[page_size - 1] != '\n') {
+  while (count_in_page("\n") < lines) {
     ssize_t n = recv(c->fd, page + page_size, room - page_size, 0);
     if (n <= 0) die("no page of history but '%.*s'", page_size < 200 ? (int)page_size : 200, page);
     page_size += (size_t)n;
   }
-  int messages = 0;
-  for (const char *at = page; (at = memmem(at, page_size - (size_t)(at - page), stamp, sizeof stamp - 1)) != NULL; at++)
-    messages++;
-  if (page_size < sizeof head || memcmp(page, head, sizeof head - 1) != 0 || messages != plan.page)
+  int messages = count_in_page(plan.question == ASK_HIS ? "\"ts\":" : "\r\n$1\r\nm\r\n");
+  if (page_size < strlen(head) || memcmp(page, head, strlen(head)) != 0 || messages != plan.page)
     die("%d messages instead of %d: '%.*s'", messages, plan.page, page_size < 80 ? (int)page_size : 80, page);
 }
 
@@ -176,7 +187,7 @@ static void take_page(struct connection *c, const char *at, const char *end, int
   while (at < end) {
     size_t rest = page_size - c->page_at, got = (size_t)(end - at) < rest ? (size_t)(end - at) : rest;
     if (memcmp(at, page + c->page_at, got) != 0) {
-      if (memcmp(at, "ERROR", got < 5 ? got : 5) == 0) errors++;
+      if (memcmp(at, "ERROR", got < 5 ? got : 5) == 0 || at[0] == '-') errors++;
       else odd++;
       note_problem(at, got);
       finished = 1;
@@ -195,7 +206,7 @@ static void read_connection(struct connection *c, int64_t now) {
   if (n < 0 && errno == EAGAIN) return;
   if (n <= 0) die("the server closed a connection%s%s", problem[0] != 0 ? " after: " : "", problem);
   char *start = buffer + MAX_REPLY, *end = start + n;
-  if (plan.question == ASK_HIS) {
+  if (asks_for_page(&plan)) {
     take_page(c, start, end, now);
     return;
   }
@@ -277,7 +288,7 @@ static int one_of(const char *name, const char *text, const char *const *words) 
 }
 
 static void parse(char **argument) {
-  static const char *const questions[] = {"pub", "xadd", "xadd-publish", "jetstream", "his", NULL};
+  static const char *const questions[] = {"pub", "xadd", "xadd-publish", "jetstream", "his", "xrange", NULL};
   static const char *const faults[] = {"none", "silence", "failure", "repeat", NULL};
   for (; *argument != NULL; argument++) {
     const char *name = *argument, *value = argument[1];
@@ -337,7 +348,7 @@ int main(int argc, char **argv) {
   epoll = epoll_create1(EPOLL_CLOEXEC);
   connections = calloc((size_t)plan.connections, sizeof *connections);
   for (int i = 0; i < plan.connections; i++) open_connection(&connections[i], i);
-  if (plan.question == ASK_HIS) learn_page(&connections[0]);
+  if (asks_for_page(&plan)) learn_page(&connections[0]);
   for (int i = 0; i < plan.connections; i++) {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
     fcntl(connections[i].fd, F_SETFL, O_NONBLOCK);

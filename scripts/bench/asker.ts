@@ -4,8 +4,10 @@ import { compile } from "./compile.ts";
 import { type Latencies, LoadgenError } from "./loadgen.ts";
 import type { Processes } from "./processes.ts";
 
-/** What is asked: three ways to have a message kept and acknowledged, one to have it kept only, and `his`. */
-export const QUESTIONS = ["pub", "xadd", "xadd-publish", "jetstream", "his"] as const;
+/** What is asked for a page of messages that are kept. */
+export const PAGE_QUESTIONS = ["his", "xrange"] as const;
+/** Beside it: three ways to have a message kept and acknowledged, and one to have it kept only. */
+export const QUESTIONS = ["pub", "xadd", "xadd-publish", "jetstream", ...PAGE_QUESTIONS] as const;
 export type Question = typeof QUESTIONS[number];
 
 /** The line that the asker prints. Rates are those of the measured time, counts those of the whole run. */
@@ -80,6 +82,11 @@ export class Asker {
     }
     return JSON.parse(new TextDecoder().decode(stdout)) as AskRun;
   }
+}
+
+/** Whether nothing was wrong but that no answer came any more: with a server that syncs for each message it may take long. */
+export function isOnlySilent({ stalled, errors, odd, disordered }: AskRun): boolean {
+  return stalled && errors + odd + disordered === 0;
 }
 
 /** What was wrong with a run, for people; empty when nothing was. */

@@ -130,6 +130,12 @@ static int has_room(int lane) {
 
 static int64_t due_ns(uint64_t message) { return start_ns + (int64_t)((double)message / options.rate * 1e9); }
 
+// Publishers take turns; where messages are due faster than single sends can follow, for 20 us each.
+static int publisher_of(uint64_t message) {
+  uint64_t turn = options.rate > 50000 ? (uint64_t)(options.rate / 50000) : 1;
+  return (int)(message / turn % (uint64_t)plan.publishers);
+}
+
 static void put_message(struct publisher *p, int index, int channel, int64_t now) {
   char *frame = p->chunk + p->chunk_size;
   put_channel(frame + request.channel_at, plan.digits, channel);
@@ -154,8 +160,7 @@ static void fill_chunk(struct publisher *p, int index, int64_t now) {
     int channel = options.zipf ? popular_channel(&popularity, p->sent, index, plan.publishers)
                                : (int)(p->sent % (uint64_t)plan.channels);
     if (!has_room(channel % plan.lanes) || (options.messages > 0 && total_published >= options.messages)) break;
-    if (plan.timed && (due_ns(total_published) > now || (int)(total_published % (uint64_t)plan.publishers) != index))
-      break;
+    if (plan.timed && (due_ns(total_published) > now || publisher_of(total_published) != index)) break;
     put_message(p, index, channel, now);
   }
 }

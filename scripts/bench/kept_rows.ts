@@ -1,6 +1,6 @@
 // The rows about messages that are kept: acknowledged publishing, reading history, and a fan-out beside it.
 
-import { type Asker, askFaultsOf, type AskRun, type Question } from "./asker.ts";
+import { type Asker, askFaultsOf, type AskRun, isOnlySilent, type Question } from "./asker.ts";
 import { progress, type Settings } from "./bench.ts";
 import { type AskReport, reportAnswers } from "./kept_report.ts";
 import { faultsOf, type Loadgen, type Run } from "./loadgen.ts";
@@ -15,9 +15,8 @@ export interface Contender {
   server: Server;
 }
 
-/** A pushd with a history to read, from a timestamp on. */
-export interface Library {
-  server: Server;
+/** A server with a history to read; pushd's is read from a timestamp on. */
+export interface Library extends Contender {
   since: string;
 }
 
@@ -29,6 +28,8 @@ const CEILING_RUNS = 3, CEILING_SECONDS = 0.4;
 
 export class KeptRows {
   readonly faults: string[] = [];
+  /** Rows, and the servers that did not answer in time; pushd has to. */
+  readonly silent: Set<string> = new Set();
 
   constructor(readonly settings: Settings, readonly asker: Asker, readonly loadgen: Loadgen) {}
 
@@ -46,16 +47,20 @@ export class KeptRows {
     return reportAnswers({ row: row.id, title, unit: "acknowledged/s", perAnswer: 1, measured });
   }
 
-  async history(row: HistoryRow, { server, since }: Library): Promise<AskReport> {
+  async history(row: HistoryRow, libraries: readonly Library[]): Promise<AskReport> {
     const { connections } = row;
-    const shape = { question: "his" as const, connections, window: 1, size: SIZE };
-    const contender = { name: "pushd", question: "his" as const, server };
-    const extra = ["--page", String(PAGE), "--since", since];
-    const runs = await this.#ask(row.id, [contender], () => ({ ...shape, extra }));
-    const ceiling = await this.#ceiling({ ...shape, extra });
-    const measured = [{ name: "pushd", runs: runs.get("pushd") ?? [], ceiling }];
+    const shapeOf = ({ question, since }: Library) => {
+      const extra = ["--page", String(PAGE), "--since", since];
+      return { question, connections, window: 1, size: SIZE, extra };
+    };
+    const runs = await this.#ask(row.id, libraries, shapeOf);
+    const measured = [];
+    for (const library of libraries) {
+      const ceiling = await this.#ceiling(shapeOf(library));
+      measured.push({ name: library.name, runs: runs.get(library.name) ?? [], ceiling });
+    }
     const title =
-      `his of ${PAGE} messages of ${SIZE} B from the ${row.from}, ${connections} at a time`;
+      `a page of ${PAGE} messages of ${SIZE} B from the ${row.from}, ${connections} at a time`;
     return reportAnswers({ row: row.id, title, unit: "messages/s", perAnswer: PAGE, measured });
   }
 
@@ -86,10 +91,10 @@ export class KeptRows {
     return new Map([...runs].map(([[name], list]) => [name, list]));
   }
 
-  async #ask(
+  async #ask<C extends Contender>(
     id: string,
-    contenders: readonly Contender[],
-    shapeOf: (contender: Contender) => Shape,
+    contenders: readonly C[],
+    shapeOf: (contender: C) => Shape,
   ): Promise<Map<string, AskRun[]>> {
     const { rounds, retries, seconds, warmupSeconds } = this.settings;
     const runs = await inTurns(contenders, rounds, (contender, round) => {
@@ -98,7 +103,9 @@ export class KeptRows {
       return leastDisturbed(retries, async () => {
         const options = { ...shapeOf(contender), seconds, warmupSeconds, server: { port, pid } };
         const run = await this.asker.run(options);
-        this.#note(`${id}, ${name}`, askFaultsOf(run));
+        const where = `${id}, ${name}`;
+        if (contender.question !== "pub" && isOnlySilent(run)) this.silent.add(where);
+        else this.#note(where, askFaultsOf(run));
         return run;
       });
     });

@@ -26,7 +26,7 @@ export class KeptServers {
   #options: KeptServersOptions;
   #durable: Promise<Contender[]> | null = null;
   #writing: Promise<Map<string, Server>> | null = null;
-  #libraries = new Map<string, Promise<Library | null>>();
+  #libraries = new Map<string, Promise<Library[]>>();
 
   constructor(options: KeptServersOptions) {
     this.#options = options;
@@ -60,25 +60,38 @@ export class KeptServers {
     return contenders;
   }
 
-  /** A pushd whose cache holds what is asked for, or whose cache is too small and whose store has to answer. */
-  library(from: "cache" | "store"): Promise<Library | null> {
-    const started = this.#libraries.get(from) ?? this.#startLibrary(from);
+  /**
+   * pushds whose cache holds what is asked for, and Redis, which has everything in memory; or pushds whose
+   * cache is too small and whose store has to answer.
+   */
+  libraries(from: "cache" | "store"): Promise<Library[]> {
+    const started = this.#libraries.get(from) ?? this.#startLibraries(from);
     this.#libraries.set(from, started);
     return started;
   }
 
-  async #startLibrary(from: "cache" | "store"): Promise<Library | null> {
-    if (!this.#options.names.includes("pushd")) return null;
+  async #startLibraries(from: "cache" | "store"): Promise<Library[]> {
     if (from === "store" && this.#storage === "memory") {
       this.#options.leftOut("his:store is left out: memory keeps nothing beside the cache");
-      return null;
+      return [];
     }
     const cacheMessages = from === "cache" ? HISTORY_MESSAGES : 1;
     const options = { storage: this.#storage, flushPolicy: 0 as const, cacheMessages };
-    const server = await this.#start("pushd", `his-${from}`, options);
-    if (server === null) return null;
-    const stamps = await publishAll(server.port);
-    return { server, since: stamps[HISTORY_MESSAGES - PAGE] };
+    const libraries: Library[] = [];
+    for (const name of this.#options.names) {
+      if (name === "pushd" || name === "binary") {
+        const server = await this.#start(name, `his-${from}-${name}`, options);
+        if (server === null) continue;
+        const since = (await publishAll(server.port))[HISTORY_MESSAGES - PAGE];
+        libraries.push({ name, question: "his", server, since });
+      } else if (name === "redis" && from === "cache") {
+        const server = await this.#start(name, "his-redis", { storage: "off" });
+        if (server === null) continue;
+        await addAll(server.port);
+        libraries.push({ name: "redis xrange", question: "xrange", server, since: "0" });
+      }
+    }
+    return libraries;
   }
 
   /** One pushd for every way to keep messages, by what stands in the report; the first is the measure. */
@@ -123,27 +136,38 @@ export class KeptServers {
 
 /** Publishes a history and returns its timestamps, oldest first. */
 async function publishAll(port: number): Promise<string[]> {
+  const answers = await askAll(port, `pub ${HISTORY_CHANNEL} ${HISTORY_MESSAGE}\n`, 1);
+  return answers.map((answer) => {
+    const stamp = /^PUBLISHED (\d{16})$/.exec(answer)?.[1];
+    if (stamp === undefined) throw new Error(`pushd did not keep a history: ${answer}`);
+    return stamp;
+  });
+}
+
+/** The same for Redis, as a stream. */
+async function addAll(port: number): Promise<void> {
+  const answers = await askAll(port, `XADD ${HISTORY_CHANNEL} * m ${HISTORY_MESSAGE}\r\n`, 2);
+  const odd = answers.find((answer) => !/^(\$\d+|\d+-\d+)$/.test(answer));
+  if (odd !== undefined) throw new Error(`Redis did not keep a history: ${odd}`);
+}
+
+/** Asks for each message of a history to be kept; each answer has so many lines. */
+async function askAll(port: number, request: string, linesEach: number): Promise<string[]> {
   using conn = await Deno.connect({ hostname: "127.0.0.1", port });
-  const lines = `pub ${HISTORY_CHANNEL} ${HISTORY_MESSAGE}\n`.repeat(HISTORY_MESSAGES);
-  const stamps: string[] = [];
-  const writing = writeAll(conn, new TextEncoder().encode(lines));
+  const writing = writeAll(conn, new TextEncoder().encode(request.repeat(HISTORY_MESSAGES)));
+  const answers: string[] = [];
   const decoder = new TextDecoder();
   const bytes = new Uint8Array(65536);
-  for (let rest = ""; stamps.length < HISTORY_MESSAGES;) {
+  for (let rest = ""; answers.length < HISTORY_MESSAGES * linesEach;) {
     const count = await conn.read(bytes);
-    if (count === null) throw new Error("pushd closed a connection that published a history");
-    const answers = (rest + decoder.decode(bytes.subarray(0, count), { stream: true })).split(
-      "\r\n",
-    );
-    rest = answers.pop() ?? "";
-    for (const answer of answers) {
-      const stamp = /^PUBLISHED (\d{16})$/.exec(answer)?.[1];
-      if (stamp === undefined) throw new Error(`pushd did not keep a history: ${answer}`);
-      stamps.push(stamp);
-    }
+    if (count === null) throw new Error("a server closed a connection that made a history");
+    const text = rest + decoder.decode(bytes.subarray(0, count), { stream: true });
+    const lines = text.split("\r\n");
+    rest = lines.pop() ?? "";
+    answers.push(...lines);
   }
   await writing;
-  return stamps;
+  return answers;
 }
 
 async function writeAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {

@@ -190,9 +190,9 @@ async function measure(
     return { report, text: formatAnswers(report) };
   }
   if (row.kind === "his") {
-    const library = await keptServers.library(row.from);
-    if (library === null) return null;
-    const report = await kept.history(row, library);
+    const libraries = await keptServers.libraries(row.from);
+    if (libraries.length === 0) return null;
+    const report = await kept.history(row, libraries);
     return { report, text: formatAnswers(report) };
   }
   if (row.kind === "writing") {
@@ -262,11 +262,13 @@ async function bench(options: Options, folder: string, processes: Processes): Pr
     reports.push(measured.report);
   }
   const faults = [...bench.faults, ...kept.faults, ...crowds.faults];
-  const results: Results = { ...setup, servers: [...told], rows: reports, faults };
+  const silent = [...kept.silent];
+  const results: Results = { ...setup, servers: [...told], rows: reports, faults, silent };
   if (options.json) console.log(JSON.stringify(results, null, 2));
   if (options.markdown !== undefined) {
     await Deno.writeTextFile(options.markdown, markdownOf(results));
   }
+  for (const where of silent) console.error(`no answer for 5 s: ${where}`);
   for (const fault of faults) console.error(`WRONG: ${fault}`);
   return faults.length > 0 ? 1 : 0;
 }

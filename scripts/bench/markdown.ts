@@ -58,6 +58,7 @@ function setupOf(results: Results): string {
     results.faults.length === 0
       ? "Nothing was lost, changed, had twice or out of order in any run."
       : "**Not everything came as it should**, see the end.",
+    ...results.silent.length === 0 ? [] : [`No answer for 5 s: ${results.silent.join("; ")}.`],
     NOTES,
   ].join("\n\n");
 }

@@ -23,4 +23,6 @@ export interface Results {
   rows: Report[];
   /** What was lost, changed, or came twice or out of order, in words. */
   faults: string[];
+  /** Rows in which another server did not answer in time; its figure is what it did until then. */
+  silent: string[];
 }
