@@ -1,7 +1,11 @@
 // Makes the runtime look at its sockets, in the middle of work that never lets it fall idle.
 
+import { setImmediate } from "node:timers";
+
 /** How long the event loop may go round under load without looking at its sockets, ms. */
 const MAX_UNPOLLED_MS = 4;
+/** With a `setImmediate` that takes longer than that a byte through a socket is the faster way around, ms. */
+const SLOW_IMMEDIATE_MS = 0.5;
 const BYTE = new Uint8Array(1);
 
 /**
@@ -18,10 +22,12 @@ export class IoPoll {
   #running: Promise<void> | null = null;
   #lastMs = 0;
   #isBroken = false;
+  #isImmediateSlow: boolean;
 
-  private constructor(out: Deno.TcpConn, into: Deno.TcpConn) {
+  private constructor(out: Deno.TcpConn, into: Deno.TcpConn, isImmediateSlow: boolean) {
     this.#out = out;
     this.#in = into;
+    this.#isImmediateSlow = isImmediateSlow;
   }
 
   /** Opens the connection. Rejects where loopback TCP cannot be had. */
@@ -34,7 +40,7 @@ export class IoPoll {
         // Somebody else may have found the port in that moment.
         if (into.remoteAddr.port === out.localAddr.port) {
           out.setNoDelay(true);
-          return new IoPoll(out, into);
+          return new IoPoll(out, into, await immediateMs() > SLOW_IMMEDIATE_MS);
         }
         into.close();
       }
@@ -46,6 +52,11 @@ export class IoPoll {
   /** Whether sockets were last looked at too long ago, as far as this knows. */
   isDue(nowMs: number): boolean {
     return nowMs - this.#lastMs >= MAX_UNPOLLED_MS && !this.#isBroken;
+  }
+
+  /** Whether this is faster than `setImmediate`: that takes 1.2 ms with Deno 2.4, a look some 0.05. */
+  get isFaster(): boolean {
+    return this.#isImmediateSlow && !this.#isBroken;
   }
 
   /**
@@ -74,4 +85,15 @@ export class IoPoll {
     this.#out.close();
     this.#in.close();
   }
+}
+
+/** How long `setImmediate` takes, the median of five times, ms. */
+async function immediateMs(): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    const startMs = performance.now();
+    await new Promise<void>((resolve) => void setImmediate(resolve));
+    times.push(performance.now() - startMs);
+  }
+  return times.toSorted((a, b) => a - b)[2];
 }

@@ -156,7 +156,7 @@ export function setIoPoll(poll: IoPoll | null): void {
  * round includes a look at the sockets.
  */
 export function nextTurn(): Promise<void> {
-  if (ioPoll !== null && ioPoll.isDue(performance.now())) return ioPoll.run();
+  if (ioPoll !== null && (ioPoll.isFaster || ioPoll.isDue(performance.now()))) return ioPoll.run();
   return new Promise((resolve) => setImmediate(resolve));
 }
 
