@@ -1,11 +1,9 @@
 // Makes the runtime look at its sockets, in the middle of work that never lets it fall idle.
 
-import { setImmediate } from "node:timers";
+import { isImmediateSlow } from "./old_runtime.ts";
 
 /** How long the event loop may go round under load without looking at its sockets, ms. */
 const MAX_UNPOLLED_MS = 4;
-/** With a `setImmediate` that takes longer than that a byte through a socket is the faster way around, ms. */
-const SLOW_IMMEDIATE_MS = 0.5;
 const BYTE = new Uint8Array(1);
 
 /**
@@ -22,12 +20,11 @@ export class IoPoll {
   #running: Promise<void> | null = null;
   #lastMs = 0;
   #isBroken = false;
-  #isImmediateSlow: boolean;
+  #isImmediateSlow = isImmediateSlow();
 
-  private constructor(out: Deno.TcpConn, into: Deno.TcpConn, isImmediateSlow: boolean) {
+  private constructor(out: Deno.TcpConn, into: Deno.TcpConn) {
     this.#out = out;
     this.#in = into;
-    this.#isImmediateSlow = isImmediateSlow;
   }
 
   /** Opens the connection. Rejects where loopback TCP cannot be had. */
@@ -40,7 +37,7 @@ export class IoPoll {
         // Somebody else may have found the port in that moment.
         if (into.remoteAddr.port === out.localAddr.port) {
           out.setNoDelay(true);
-          return new IoPoll(out, into, await immediateMs() > SLOW_IMMEDIATE_MS);
+          return new IoPoll(out, into);
         }
         into.close();
       }
@@ -85,15 +82,4 @@ export class IoPoll {
     this.#out.close();
     this.#in.close();
   }
-}
-
-/** How long `setImmediate` takes, the median of five times, ms. */
-async function immediateMs(): Promise<number> {
-  const times: number[] = [];
-  for (let i = 0; i < 5; i++) {
-    const startMs = performance.now();
-    await new Promise<void>((resolve) => void setImmediate(resolve));
-    times.push(performance.now() - startMs);
-  }
-  return times.toSorted((a, b) => a - b)[2];
 }

@@ -15,6 +15,16 @@ export function oldRuntimeNote(): string | null {
     "differs, and a program compiled with 2.9 has all of it";
 }
 
+/**
+ * Whether `setImmediate` takes a millisecond and not some microseconds: it does where timers are numbers
+ * (Deno 2.4). Not measured, since a server that starts on a busy machine would measure that.
+ */
+export function isImmediateSlow(): boolean {
+  const timer: unknown = setTimeout(() => {}, 0);
+  clearTimeout(timer as number);
+  return typeof timer === "number";
+}
+
 /** Says nothing of itself where it does not: whether the option is read at all. */
 function heedsBacklog(): boolean {
   let isRead = false;
