@@ -1,6 +1,7 @@
 // One channel: its subscribers, the open batch of the present turn, and its kept messages.
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
+import type { TurnTask } from "../core/turn.ts";
 import {
   isPrefixOf,
   MESSAGE_LINE_EXTRA,
@@ -11,7 +12,6 @@ import {
 } from "../proto/encoder.ts";
 import { eventLines } from "../proto/event_lines.ts";
 import type { ChannelHistory } from "./channel_history.ts";
-import type { LongFanOut } from "./long_fan_out.ts";
 import type { RoutedChannel } from "./ports/router.ts";
 import type { Follower } from "./ports/subscriber.ts";
 
@@ -45,6 +45,16 @@ export interface Batch {
   froms: readonly (string | undefined)[] | null;
 }
 
+/** Batches that are handed out in pieces, over some turns; a task of the turn for each piece. */
+export interface FanOutInPieces extends TurnTask {
+  /** Whether everything has been handed out. */
+  readonly isEmpty: boolean;
+  /** Takes an ownership of the batch, for the channel's present subscribers. Returns its number of pieces. */
+  add(batch: Batch, node: string, measured: number, fromMs: number): number;
+  /** Hands one subscriber at once what it still has to get, before it leaves or wants another form. */
+  settle(subscription: Subscription): void;
+}
+
 /**
  * Messages published within one turn of the event loop are encoded once, one behind the other, into
  * one batch; each subscriber gets a reference to its bytes. The owner closes the batch at the end
@@ -70,7 +80,7 @@ export class Channel implements RoutedChannel {
   interestVersion = 0;
   route: unknown = null;
   /** Batches that are handed out in pieces; null where there are none. */
-  longFanOut: LongFanOut | null = null;
+  longFanOut: FanOutInPieces | null = null;
   /** The bytes in front of each message's timestamp. */
   readonly prefix: Uint8Array<ArrayBuffer>;
 

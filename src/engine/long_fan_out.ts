@@ -1,8 +1,7 @@
 // A batch for thousands of subscribers, handed out to some of them at a time.
 
 import type { PooledBuffer } from "../core/buffer_pool.ts";
-import type { TurnTask } from "../core/turn.ts";
-import type { Batch, Channel, Subscription } from "./channel.ts";
+import type { Batch, Channel, FanOutInPieces, Subscription } from "./channel.ts";
 
 /** When a batch is handed out in pieces, and in which. */
 export interface Pieces {
@@ -35,7 +34,7 @@ interface OnItsWay {
  * for each piece: whichever is run, it is the oldest batch's next piece that is handed out, so everybody gets
  * the batches in their order.
  */
-export class LongFanOut implements TurnTask {
+export class LongFanOut implements FanOutInPieces {
   readonly canWait = true;
   readonly #channel: Channel;
   readonly #pieceSize: number;
@@ -46,12 +45,10 @@ export class LongFanOut implements TurnTask {
     this.#pieceSize = pieceSize;
   }
 
-  /** Whether everything has been handed out. */
   get isEmpty(): boolean {
     return this.#batches.length === 0;
   }
 
-  /** Takes an ownership of the batch, for the channel's present subscribers. Returns its number of pieces. */
   add(batch: Batch, node: string, measured: number, fromMs: number): number {
     batch.lines.retain();
     const subscriptions = this.#channel.subscribers.slice();
@@ -71,7 +68,6 @@ export class LongFanOut implements TurnTask {
     oldest.events?.release();
   }
 
-  /** Hands one subscriber at once what it still has to get, before it leaves or wants another form. */
   settle(subscription: Subscription): void {
     for (const batch of this.#batches) {
       const index = batch.subscriptions.indexOf(subscription, batch.next);
