@@ -1,6 +1,7 @@
 // What `deno task start` runs the server with, for all that start it otherwise.
 
-const CONFIG = new URL("../deno.json", import.meta.url);
+const ROOT = new URL("../", import.meta.url).pathname;
+const CONFIG = `${ROOT}deno.json`;
 
 /** The options that it gives to `deno run`. */
 export async function startFlags(): Promise<string[]> {
@@ -15,4 +16,10 @@ export async function v8Flags(): Promise<string> {
   const found = (await startFlags()).find((flag) => flag.startsWith(option));
   if (found === undefined) throw new Error(`deno.json: the task "start" has no ${option}`);
   return found.slice(option.length);
+}
+
+/** The arguments with which Deno runs the source, allowed everything, wherever it is started. */
+export async function sourceArgs(): Promise<string[]> {
+  const v8 = `--v8-flags=${await v8Flags()}`;
+  return ["run", v8, "-A", "--config", CONFIG, `${ROOT}src/main.ts`];
 }

@@ -2,7 +2,7 @@
 
 import { MissingError, type ServerName, type ServerOptions } from "./known_servers.ts";
 import { findProgram } from "./processes.ts";
-import { v8Flags } from "../start_task.ts";
+import { sourceArgs } from "../start_task.ts";
 
 export interface Launch {
   path: string;
@@ -26,8 +26,7 @@ export async function launch(
   const durable = options.durable ?? false;
   switch (name) {
     case "pushd": {
-      const v8 = `--v8-flags=${await v8Flags()}`;
-      const run = ["run", v8, "-A", "--config", `${ROOT}deno.json`, `${ROOT}src/main.ts`];
+      const run = await sourceArgs();
       return await launchPushd(Deno.execPath(), run, cwd, port, options);
     }
     case "binary":

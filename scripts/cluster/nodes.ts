@@ -1,9 +1,8 @@
 // Nodes for measurements: started on this machine without a history, asked for their numbers, ended.
 
 import { Processes } from "../bench/processes.ts";
-import { v8Flags } from "../start_task.ts";
+import { sourceArgs } from "../start_task.ts";
 
-const ROOT = new URL("../../", import.meta.url).pathname;
 const START_MS = 30_000;
 const LOOK_MS = 10;
 
@@ -53,8 +52,7 @@ export class Nodes {
         ...this.#config,
       }),
     );
-    const v8 = `--v8-flags=${await v8Flags()}`;
-    const run = ["run", v8, "-A", "--config", `${ROOT}deno.json`, `${ROOT}src/main.ts`];
+    const run = await sourceArgs();
     const logPath = `${cwd}/log`;
     const args = [...run, "--conf", conf];
     const { pid } = this.#processes.start(Deno.execPath(), { args, cwd, logPath });

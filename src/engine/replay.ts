@@ -181,6 +181,10 @@ export class Replay implements CatchUp {
   #deliverFromMemory(history: ChannelHistory, cursor: Cursor, maxBytes: number): boolean {
     const piece = history.next(cursor, maxBytes);
     if (piece === undefined) return false;
+    const { lines } = piece;
+    const lastLine = lines.lastIndexOf(LF, lines.length - 2) + 1;
+    const { channel: { prefix } } = this.subscription;
+    this.#afterTs = lineTimestamp(lines, lastLine, prefix.length);
     this.#deliver(piece);
     return true;
   }
@@ -189,14 +193,13 @@ export class Replay implements CatchUp {
     const piece = page.next(maxBytes);
     if (piece === undefined) return false;
     const { lines, line, count, block: { node, froms } } = piece;
+    this.#afterTs = page.lastTs;
     this.#deliver({ lines, line, count, node, froms });
     return true;
   }
 
   #deliver({ lines, line, count, node, froms }: Piece): void {
     const { follower, channel } = this.subscription;
-    const lastLine = lines.lastIndexOf(LF, lines.length - 2) + 1;
-    this.#afterTs = lineTimestamp(lines, lastLine, channel.prefix.length);
     this.host.countDelivered(count);
     follower.subscriber.deliver(
       follower.form === "text"

@@ -27,19 +27,12 @@ export function eventLines(lines: Uint8Array, stretch: EventStretch): PooledBuff
   const text = new JsonText(lines.length + head.length + middle.length + 64);
   text.from(lines);
   let line = firstLine;
-  let lastFrom: string | undefined;
-  let fromBytes = new Uint8Array(0);
   for (let at = 0; at < lines.length; line++) {
     text.write(head);
     const digits = at + prefixLength;
     text.copy(digits, digits + TIMESTAMP_DIGITS);
     text.write(middle);
-    const from = froms?.[line];
-    if (from !== undefined) {
-      if (from !== lastFrom) fromBytes = encodeUtf8(`,"from":${JSON.stringify(from)}`);
-      lastFrom = from;
-      text.write(fromBytes);
-    }
+    text.publisher(froms?.[line]);
     text.write(MESSAGE_KEY);
     at = text.string(digits + TIMESTAMP_DIGITS + 1);
     text.write(END);

@@ -25,8 +25,6 @@ export class HistoryLine {
   #head: Uint8Array;
   #node: string | null = null;
   #tail = new Uint8Array(0);
-  #from: string | undefined;
-  #fromBytes = new Uint8Array(0);
 
   /**
    * The channel, the length of the part of its lines before the timestamp (see `messagePrefix`), and about
@@ -62,11 +60,7 @@ export class HistoryLine {
     const next = text.string(digits + TIMESTAMP_DIGITS + 1);
     text.write(TIMESTAMP_KEY);
     text.copy(digits, digits + TIMESTAMP_DIGITS);
-    if (from !== undefined) {
-      if (from !== this.#from) this.#fromBytes = encodeUtf8(`,"from":${JSON.stringify(from)}`);
-      this.#from = from;
-      text.write(this.#fromBytes);
-    }
+    text.publisher(from);
     text.write(this.#tail);
     return next;
   }

@@ -17,6 +17,9 @@ ESCAPED[QUOTE] = ESCAPED[BACKSLASH] = 1;
 export class JsonText {
   #lines: Uint8Array = new Uint8Array(0);
   #source: DataView = viewOf(this.#lines);
+  /** The publisher that was written last, and what was written. */
+  #publisher: string | undefined;
+  #publisherBytes = new Uint8Array(0);
   #out: PooledBuffer;
 
   /** Begins with room for so many bytes. */
@@ -54,6 +57,16 @@ export class JsonText {
     if (length < NATIVE_COPY_BYTES) copyText(out.data, out.length, this.#source, start, end);
     else out.bytes.set(this.#lines.subarray(start, end), out.length);
     out.length += length;
+  }
+
+  /** Writes the member `from` of an object behind others; nothing where the publisher is not known. */
+  publisher(name: string | undefined): void {
+    if (name === undefined) return;
+    if (name !== this.#publisher) {
+      this.#publisher = name;
+      this.#publisherBytes = encodeUtf8(`,"from":${JSON.stringify(name)}`);
+    }
+    this.write(this.#publisherBytes);
   }
 
   /** Writes the rest of a line from `start` on as a JSON string; returns where the next line begins. */
