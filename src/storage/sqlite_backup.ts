@@ -4,10 +4,10 @@ import * as sqlite from "node:sqlite";
 import { dirname, resolve } from "node:path";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { isSqliteError, toStoreError } from "./sqlite_faults.ts";
-import { APPLICATION_ID, readVersion } from "./sqlite_schema.ts";
+import { APPLICATION_ID, PAGE_BYTES, readVersion } from "./sqlite_schema.ts";
 
 /** Pages between two calls of `onProgress`. */
-const STEP_PAGES = 2000;
+const STEP_PAGES = 1000;
 /** And rows, where there are no pages. */
 const STEP_ROWS = 10_000;
 
@@ -98,6 +98,7 @@ export function copyRows(
   const copy = new sqlite.DatabaseSync(target);
   try {
     const { applicationId, version } = readVersion(db);
+    copy.exec(`PRAGMA page_size = ${PAGE_BYTES}`);
     copy.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${version}; BEGIN`);
     const made = db.prepare(
       "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
