@@ -161,7 +161,8 @@ int main(int argc, char **argv) {
   if (plan.timed && plan.size < LONGEST_HEADER) die("--rate needs a --size from %d on", LONGEST_HEADER);
   if (plan.lanes == 0) plan.lanes = plan.channels;
   if (plan.lanes > plan.channels) die("--lanes cannot be more than --channels");
-  plan.digits = snprintf(NULL, 0, "%d", plan.channels - 1);
+  // Numbers of channels begin with 0; a link is awaited on one channel more.
+  plan.digits = snprintf(NULL, 0, "%d", plan.linked ? plan.channels : plan.channels - 1);
 
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);

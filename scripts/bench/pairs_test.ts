@@ -11,7 +11,8 @@ import { sharedLoadgen } from "./shared_loadgen.ts";
 import { type Server, startServer } from "./servers.ts";
 
 const MESSAGES = 4000;
-const ROW = parseRow("link:2x2x3");
+// With a power of ten the channel by which a link is awaited has a digit more than the others need.
+const ROW = parseRow("link:2x10x3");
 const PROGRAMS = {
   pushd: null,
   nats: "nats-server",
