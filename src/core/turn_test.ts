@@ -109,3 +109,32 @@ Deno.test("sinks that can wait are cut into slices, and those of later turns com
   assert.deepEqual(ran, ["one that cannot wait", "a later turn's", "the last of the crowd"]);
   assert.equal(left, 0);
 });
+
+Deno.test("of a crowd of sinks some hundred are run in a turn, and a later turn's own go before the rest", async () => {
+  const turn = new Turn();
+  const ran: { turn: number; text: string }[] = [];
+  const say = (text: string) => ({
+    canWait: true,
+    endTurn: () => ran.push({ turn: turn.count, text }),
+  });
+  for (let i = 0; i < 3000; i++) turn.addSink(say(`${i}`));
+  await goRound();
+  const own = Array.from({ length: 300 }, (_, i) => `own ${i}`);
+  const [from, askedIn] = [ran.length, turn.count];
+  for (const text of own) turn.addSink(say(text));
+  await goRound();
+  assert.equal(ran[from].text, "own 0");
+  assert.ok(
+    ran.some(({ turn, text }) => turn === askedIn && !own.includes(text)),
+    "the rest goes on, too",
+  );
+  while (turn.isBehind) await goRound();
+  const sizes = Object.values(Object.groupBy(ran, ({ turn }) => turn)).map((of) => of?.length ?? 0);
+  assert.ok(sizes.length > 3300 / 128 && Math.max(...sizes) <= 128, `in turns of ${sizes}`);
+  const texts = ran.map(({ text }) => text);
+  assert.deepEqual(texts.filter((text) => own.includes(text)), own);
+  assert.deepEqual(
+    texts.filter((text) => !own.includes(text)),
+    Array.from({ length: 3000 }, (_, i) => `${i}`),
+  );
+});

@@ -40,10 +40,10 @@ const MAX_WAITING_READ_BYTES = 16 * 1024;
  */
 const READ_GROWTH = 4;
 const MAX_READ_BYTES = 256 * 1024;
+/** Nobody waits for the end of a connection, and when a crowd leaves there are thousands of them. */
+const IS_LONG = true;
 /** A read that took less found its bytes waiting, ms. */
 const AT_ONCE_MS = 0.2;
-/** Ending a connection that follows no more channels is short work. */
-const SHORT_WORK_CHANNELS = 64;
 /** Above this, a connection that does not read its replies is not read from. */
 const MAX_HIGH_WATER_BYTES = 1024 * 1024;
 /** A subscriber whose socket has taken nothing for so long has stopped, ms. */
@@ -219,7 +219,7 @@ export class Connection
     readBuffers.put(buffer);
     // Reset by the peer, or closed by us while the read waited.
     this.#host.logger.debug("read failed", { error, address: this.session.address });
-    this.#inTime(() => this.close(this.#reason), this.#hasManyChannels);
+    this.#inTime(() => this.close(this.#reason), IS_LONG);
   }
 
   /** Does it now, or in line with others where this turn has had enough of requests. */
@@ -236,10 +236,6 @@ export class Connection
     }
   }
 
-  get #hasManyChannels(): boolean {
-    return this.session.subscriptions.size > SHORT_WORK_CHANNELS;
-  }
-
   /** A read that was asked for in the turn `askedTurn`, at `askedMs`, is done. */
   #onRead(
     buffer: Uint8Array<ArrayBuffer>,
@@ -250,7 +246,7 @@ export class Connection
     try {
       if (count === null) {
         readBuffers.put(buffer);
-        return this.#inTime(() => this.#endOfInput(), this.#hasManyChannels);
+        return this.#inTime(() => this.#endOfInput(), IS_LONG);
       }
       const { turn, counters, budget } = this.#host;
       this.#lastReadMs = turn.nowMs;
