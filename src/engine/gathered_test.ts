@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { BufferLedger } from "../../tests/buffer_ledger.ts";
 import { decodeUtf8, encodeUtf8 } from "../proto/bytes.ts";
-import { Gathered, type Stretch } from "./gathered.ts";
+import type { Stretch } from "../proto/event_lines.ts";
+import { Gathered } from "./gathered.ts";
 
 const TS = 1_700_000_000_000_000;
 const PREFIX = "MESSAGE é ";
@@ -11,7 +12,7 @@ function stretchOf(
   texts: string[],
   froms: Stretch["froms"] = null,
   line = 0,
-): Stretch {
+): Stretch & { count: number } {
   const lines = encodeUtf8(texts.map((text) => `${PREFIX}${TS} ${text}\r\n`).join(""));
   return { node, lines, count: texts.length, froms, line };
 }
@@ -31,6 +32,7 @@ Deno.test("gathered: lines as they are, and begins anew", () => {
 });
 
 Deno.test("gathered: events, each with its node and its publisher", () => {
+  using ledger = new BufferLedger();
   const gathered = new Gathered("json", "é", encodeUtf8(PREFIX).length);
   gathered.add(stretchOf("a", ["1", "2"], [undefined, "anna", "bert"], 1));
   gathered.add(stretchOf("b", ["ü"]));
@@ -45,5 +47,7 @@ Deno.test("gathered: events, each with its node and its publisher", () => {
     { ...event, node: "a", from: "bert", msg: "2" },
     { ...event, node: "b", msg: "ü" },
   ]);
+  assert.deepEqual([gathered.count, gathered.size], [0, 0]);
   buffer.release();
+  assert.equal(ledger.owned, 0);
 });
