@@ -3,20 +3,13 @@
 #define _GNU_SOURCE
 #include "ask.h"
 #include "processor_time.h"
+#include "program.h"
 #include "track.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 
 struct connection {
   int fd;
@@ -41,7 +34,7 @@ static struct {
 static struct connection *connections;
 static int epoll, finished;
 static uint64_t asked, answered, errors, odd, disordered;
-static char problem[160];
+static struct problem problem;
 static char *page; // what every page of history must be
 static size_t page_size;
 static struct histogram latencies;
@@ -51,31 +44,9 @@ static struct moment {
   double own, server, machine; // seconds of processor time
 } from, to;
 
-_Noreturn __attribute__((format(printf, 1, 2))) static void die(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fprintf(stderr, "asker: ");
-  vfprintf(stderr, format, arguments);
-  fprintf(stderr, "\n");
-  exit(2);
-}
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static struct moment this_moment(void) {
   return (struct moment){now_ns(), answered, processor_seconds(0),
                          options.server_pid > 0 ? processor_seconds(options.server_pid) : 0, machine_seconds()};
-}
-
-static void note_problem(const char *bytes, size_t size) {
-  if (problem[0] != 0) return;
-  if (size > sizeof problem - 1) size = sizeof problem - 1;
-  for (size_t i = 0; i < size; i++)
-    problem[i] = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\' ? bytes[i] : '?';
 }
 
 static void send_whole(int fd, const char *bytes, size_t size) {
@@ -175,7 +146,7 @@ static const char *take_replies(struct connection *c, const char *at, const char
     } else {
       if (reply.answer == ANSWER_ERROR) errors++;
       else odd++;
-      note_problem(at, (size_t)reply.size);
+      note_problem(&problem, at, (size_t)reply.size);
       finished = 1; // its figure would be worth nothing
     }
     at += reply.size;
@@ -189,7 +160,7 @@ static void take_page(struct connection *c, const char *at, const char *end, int
     if (memcmp(at, page + c->page_at, got) != 0) {
       if (memcmp(at, "ERROR", got < 5 ? got : 5) == 0 || at[0] == '-') errors++;
       else odd++;
-      note_problem(at, got);
+      note_problem(&problem, at, got);
       finished = 1;
     }
     at += got;
@@ -204,7 +175,7 @@ static void read_connection(struct connection *c, int64_t now) {
   static char buffer[MAX_REPLY + READ_SIZE];
   ssize_t n = recv(c->fd, buffer + MAX_REPLY, READ_SIZE, 0);
   if (n < 0 && errno == EAGAIN) return;
-  if (n <= 0) die("the server closed a connection%s%s", problem[0] != 0 ? " after: " : "", problem);
+  if (n <= 0) die("the server closed a connection%s%s", problem.text[0] != 0 ? " after: " : "", problem.text);
   char *start = buffer + MAX_REPLY, *end = start + n;
   if (asks_for_page(&plan)) {
     take_page(c, start, end, now);
@@ -263,28 +234,10 @@ static int report(int stalled) {
          other > 0 ? other / seconds : 0);
   printf(",\"errors\":%lu,\"odd\":%lu,\"disordered\":%lu,\"unanswered\":%lu,\"stalled\":%s", errors, odd, disordered,
          asked - answered, stalled ? "true" : "false");
-  if (problem[0] != 0) printf(",\"problem\":\"%s\"", problem);
-  printf(",\"latency_us\":{");
-  static const struct { const char *name; double share; } shares[] = {
-      {"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}};
-  for (int i = 0; i < 5; i++)
-    printf("%s\"%s\":%.1f", i > 0 ? "," : "", shares[i].name, (double)histogram_at(&latencies, shares[i].share) / 1e3);
-  printf("}}\n");
+  if (problem.text[0] != 0) printf(",\"problem\":\"%s\"", problem.text);
+  print_percentiles("latency_us", &latencies);
+  printf("}\n");
   return stalled || errors + odd + disordered > 0 || answered != asked;
-}
-
-static double number(const char *name, const char *text, double least, double most) {
-  char *end = NULL;
-  double value = text != NULL ? strtod(text, &end) : 0;
-  if (text == NULL || end == text || *end != 0 || !(value >= least && value <= most))
-    die("%s wants a number from %.0f to %.0f, not '%s'", name, least, most, text != NULL ? text : "");
-  return value;
-}
-
-static int one_of(const char *name, const char *text, const char *const *words) {
-  for (int i = 0; words[i] != NULL; i++)
-    if (text != NULL && strcmp(text, words[i]) == 0) return i;
-  die("%s does not know '%s'", name, text != NULL ? text : "");
 }
 
 static void parse(char **argument) {
@@ -318,31 +271,16 @@ static void parse(char **argument) {
 }
 
 static pid_t start_null_server(void) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t size = sizeof address;
-  int listener = socket(AF_INET, SOCK_STREAM, 0);
-  if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 4096) != 0 ||
-      getsockname(listener, (struct sockaddr *)&address, &size) != 0)
-    die("cannot listen: %s", strerror(errno));
-  options.port = ntohs(address.sin_port);
-  pid_t parent = getpid(), child = fork();
-  if (child < 0) die("cannot fork: %s", strerror(errno));
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    ask_null_server(&plan, listener, options.fault, options.fault_at);
-  }
-  close(listener);
+  int listener;
+  pid_t child = fork_null_server(&listener, &options.port);
+  if (child == 0) ask_null_server(&plan, listener, options.fault, options.fault_at);
   return child;
 }
 
 int main(int argc, char **argv) {
   (void)argc;
   parse(argv + 1);
-  struct rlimit files;
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
+  raise_files();
   pid_t child = options.null ? start_null_server() : 0;
   if (child > 0) options.server_pid = child;
   epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -355,9 +293,6 @@ int main(int argc, char **argv) {
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].fd, &event) != 0) die("epoll: %s", strerror(errno));
   }
   int wrong = report(run());
-  if (child > 0) {
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-  }
+  if (child > 0) end_null_server(child);
   return wrong;
 }

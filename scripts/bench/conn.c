@@ -2,9 +2,8 @@
 #ifdef WITH_TLS
 #define _GNU_SOURCE
 #include "conn.h"
-#include "drive.h"
+#include "program.h"
 
-#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 

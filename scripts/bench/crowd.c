@@ -3,17 +3,11 @@
 #define _GNU_SOURCE
 #include "crowd.h"
 #include "processor_time.h"
+#include "program.h"
 #include "track.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 
 struct client {
   int fd, asked;
@@ -34,21 +28,6 @@ static double rest; // seconds before memory is looked at
 static struct histogram waits;
 static int epoll, opened, confirmed;
 static struct client *clients;
-
-_Noreturn static __attribute__((format(printf, 1, 2))) void die(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fprintf(stderr, "crowd: ");
-  vfprintf(stderr, format, arguments);
-  fprintf(stderr, "\n");
-  exit(2);
-}
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 // The number behind a word in a file of /proc; 0 when it is not there.
 static double number_in(const char *path, const char *word) {
@@ -147,48 +126,23 @@ static int count_cut(void) {
   return cut;
 }
 
-static pid_t start_null(void) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t size = sizeof address;
-  int listener = socket(AF_INET, SOCK_STREAM, 0);
-  if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 4096) != 0 ||
-      getsockname(listener, (struct sockaddr *)&address, &size) != 0)
-    die("cannot listen: %s", strerror(errno));
-  port = ntohs(address.sin_port);
-  pid_t parent = getpid(), child = fork();
-  if (child < 0) die("cannot fork: %s", strerror(errno));
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    crowd_null(&crowd, listener);
-  }
-  close(listener);
+static pid_t start_null_server(void) {
+  int listener;
+  pid_t child = fork_null_server(&listener, &port);
+  if (child == 0) crowd_null(&crowd, listener);
   return child;
 }
 
-static double number(const char *name, const char *text, double least, double most) {
-  char *end = NULL;
-  double value = text != NULL ? strtod(text, &end) : 0;
-  if (text == NULL || end == text || *end != 0 || !(value >= least && value <= most))
-    die("%s wants a number from %.0f to %.0f, not '%s'", name, least, most, text != NULL ? text : "");
-  return value;
-}
-
 static void parse(char **argument) {
-  static const char *const protocols[] = {"pushd", "pushd-json", "nats", "redis", "mqtt"};
+  static const char *const protocols[] = {"pushd", "pushd-json", "nats", "redis", "mqtt", NULL};
   for (; *argument != NULL; argument++) {
     const char *name = *argument, *value = argument[1];
     if (strcmp(name, "--null") == 0) {
       null_wanted = 1;
       continue;
     }
-    if (strcmp(name, "--protocol") == 0) {
-      int found = -1;
-      for (int i = 0; i < 5; i++)
-        if (value != NULL && strcmp(value, protocols[i]) == 0) found = i;
-      if (found < 0) die("--protocol does not know '%s'", value != NULL ? value : "");
-      crowd.plan.protocol = (enum protocol)found;
-    } else if (strcmp(name, "--port") == 0) port = (int)number(name, value, 1, 65535);
+    if (strcmp(name, "--protocol") == 0) crowd.plan.protocol = (enum protocol)one_of(name, value, protocols);
+    else if (strcmp(name, "--port") == 0) port = (int)number(name, value, 1, 65535);
     else if (strcmp(name, "--server-pid") == 0) server_pid = (int)number(name, value, 1, 4194304);
     else if (strcmp(name, "--connections") == 0) crowd.connections = (int)number(name, value, 1, 1000000);
     else if (strcmp(name, "--channels") == 0) crowd.plan.channels = (int)number(name, value, 1, 1000000);
@@ -205,8 +159,8 @@ int main(int argc, char **argv) {
   parse(argv + 1);
   crowd.plan.lanes = crowd.plan.channels;
   crowd.plan.digits = snprintf(NULL, 0, "%d", crowd.plan.channels - 1);
-  crowd_raise_files();
-  pid_t child = null_wanted ? start_null() : 0;
+  raise_files();
+  pid_t child = null_wanted ? start_null_server() : 0;
   if (child > 0) server_pid = child;
   clients = calloc((size_t)crowd.connections, sizeof *clients);
   epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -226,14 +180,9 @@ int main(int argc, char **argv) {
   printf("{\"connections\":%d,\"seconds\":%.3f,\"per_s\":%.0f", crowd.connections, seconds, crowd.connections / seconds);
   printf(",\"generator_cpu\":%.3f,\"server_cpu\":%.3f,\"other_cpu\":%.3f,\"cut\":%d", own / seconds, server / seconds,
          other > 0 ? other / seconds : 0, cut);
-  printf(",\"wait_us\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}",
-         (double)histogram_at(&waits, 0.5) / 1e3, (double)histogram_at(&waits, 0.9) / 1e3,
-         (double)histogram_at(&waits, 0.99) / 1e3, (double)histogram_at(&waits, 0.999) / 1e3, (double)waits.max / 1e3);
+  print_percentiles("wait_us", &waits);
   printf(",\"process_bytes\":%.0f,\"slab_bytes\":%.0f,\"buffer_bytes\":%.0f}\n", (after.process - before.process) * each,
          (after.slab - before.slab) * each, (after.buffers - before.buffers) * each);
-  if (child > 0) {
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-  }
+  if (child > 0) end_null_server(child);
   return cut > 0;
 }

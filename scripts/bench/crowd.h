@@ -5,7 +5,6 @@
 #include "greet.h"
 
 #include <stdlib.h>
-#include <sys/resource.h>
 
 struct crowd {
   struct plan plan;
@@ -15,13 +14,6 @@ struct crowd {
 
 static inline void crowd_greeting(const struct crowd *crowd, int index, struct text *ask, struct text *answer) {
   greet_subscriber(&crowd->plan, index % crowd->plan.channels, 0, ask, answer);
-}
-
-static inline void crowd_raise_files(void) {
-  struct rlimit files;
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 // Answers the connections in the order in which they come. Never returns.

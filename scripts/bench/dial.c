@@ -2,18 +2,12 @@
 #define _GNU_SOURCE
 #include "dial.h"
 #include "conn.h"
-#include "drive.h"
+#include "program.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 int dial(const char *host, int port) {
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
@@ -58,12 +52,6 @@ void set_nonblocking(int fd) {
   conn_set_greedy(fd);
 }
 
-static double now_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 // Subscriptions are told over the route in the order in which they were made, so once a message of the last one
 // comes through, all are known.
 void await_route(const struct plan *plan, const char *host, int publishers_port, int subscribers_port,
@@ -84,8 +72,8 @@ void await_route(const struct plan *plan, const char *host, int publishers_port,
   int length = channel_name(&probe, plan->channels, name, sizeof name);
   struct pollfd waiting = {.fd = subscriber, .events = POLLIN};
   size_t size = 0;
-  for (double deadline = now_seconds() + patience; memmem(got, size, name, (size_t)length) == NULL;) {
-    if (now_seconds() > deadline)
+  for (int64_t deadline = now_ns() + (int64_t)(patience * 1e9); memmem(got, size, name, (size_t)length) == NULL;) {
+    if (now_ns() > deadline)
       die("what is published at port %d does not reach port %d", publishers_port, subscribers_port);
     send_text(publisher, frame, (size_t)request.size);
     if (poll(&waiting, 1, 1) <= 0) continue;

@@ -7,12 +7,7 @@
 #include "popularity.h"
 #include "processor_time.h"
 
-#include <errno.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 struct subscriber {
   int fd, lane; // fd is -1 once the server has closed it
@@ -52,20 +47,6 @@ static uint64_t window_messages, total_published, total_replied;
 static int finished; // publishing is over
 static int64_t start_ns, read_ns;
 static char *buffer; // what is before the buffer is room for an unfinished frame
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-static void note_problem(const char *bytes, size_t size) {
-  char *problem = outcome->problem;
-  if (problem[0] != 0) return;
-  if (size > sizeof outcome->problem - 1) size = sizeof outcome->problem - 1;
-  for (size_t i = 0; i < size; i++)
-    problem[i] = bytes[i] >= ' ' && bytes[i] < 127 && bytes[i] != '"' && bytes[i] != '\\' ? bytes[i] : '?';
-}
 
 // ---- lanes: which channel is where
 
@@ -202,7 +183,7 @@ static int publish_round(int64_t now) {
 
 static void take_corrupt(const char *at, int size) {
   outcome->corrupt++;
-  note_problem(at, (size_t)size);
+  note_problem(&outcome->problem, at, (size_t)size);
 }
 
 static void take_due(const char *at, int size) {
@@ -260,7 +241,7 @@ static const char *take_line(const char *at, const char *end, int fd, struct pub
     int is_error = (size >= 5 && memcmp(at, "ERROR", 5) == 0) || at[0] == '-';
     if (is_error) outcome->errors++;
     else outcome->corrupt++;
-    note_problem(at, size);
+    note_problem(&outcome->problem, at, size);
   }
   return at + size;
 }
@@ -315,7 +296,7 @@ static void read_publisher(struct publisher *p) {
   for (ssize_t n = READ_SIZE; n == READ_SIZE || conn_is_secure();) { // epoll tells once, so until there is no more
     n = conn_get(p->fd, buffer, READ_SIZE);
     if (n < 0 && errno == EAGAIN) return;
-    const char *problem = outcome->problem;
+    const char *problem = outcome->problem.text;
     if (n <= 0) die("the server closed a publisher's connection%s%s", problem[0] != 0 ? " after: " : "", problem);
     memcpy(buffer - p->kept_size, p->kept, p->kept_size);
     const char *rest = take_replies(p, buffer - p->kept_size, buffer + n);

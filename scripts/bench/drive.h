@@ -2,6 +2,7 @@
 #ifndef PUSHD_BENCH_DRIVE_H
 #define PUSHD_BENCH_DRIVE_H
 
+#include "program.h"
 #include "track.h"
 #include "wire.h"
 
@@ -32,11 +33,9 @@ struct outcome {
   uint64_t corrupt, cut, errors;
   uint64_t stamps_back; // timestamps that did not increase
   int stalled;
-  char problem[160]; // the first line that was not as it should be, fit for JSON
+  struct problem problem;
   struct histogram latencies, delays; // in timed runs, ns; delays: how late the generator itself sent
 };
-
-_Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...);
 
 // Connects, publishes, reads until everything has come or nothing comes any more.
 void drive(const struct plan *plan, const struct options *options, struct outcome *outcome);

@@ -3,16 +3,7 @@
 #define _GNU_SOURCE
 #include "conn.h"
 #include "drive.h"
-
-#include <errno.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "program.h"
 
 static struct plan plan = {.protocol = PUSHD, .publishers = 1, .channels = 1, .subscribers = 1, .size = 64};
 static struct options options = {
@@ -24,15 +15,6 @@ static struct {
 } null;
 static const char *tls_cert, *tls_key; // connections are over TLS; the null server shows these
 
-void die(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fprintf(stderr, "loadgen: ");
-  vfprintf(stderr, format, arguments);
-  fprintf(stderr, "\n");
-  exit(2);
-}
-
 static void start_tls(int serves) {
 #ifdef WITH_TLS
   if (tls_cert != NULL && serves) tls_server(tls_cert, tls_key);
@@ -43,30 +25,11 @@ static void start_tls(int serves) {
 }
 
 static pid_t start_null_server(void) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t size = sizeof address;
-  int listener = socket(AF_INET, SOCK_STREAM, 0);
-  if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) != 0 || listen(listener, 4096) != 0 ||
-      getsockname(listener, (struct sockaddr *)&address, &size) != 0)
-    die("cannot listen: %s", strerror(errno));
-  options.port = ntohs(address.sin_port);
-  pid_t parent = getpid(), child = fork();
-  if (child < 0) die("cannot fork: %s", strerror(errno));
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    start_tls(1);
-    null_server(&plan, listener, null.fault, null.fault_at);
-  }
-  close(listener);
-  return child;
-}
-
-static void print_latencies(const char *name, const struct histogram *histogram) {
-  printf(",\"%s\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}", name,
-         (double)histogram_at(histogram, 0.5) / 1e3, (double)histogram_at(histogram, 0.9) / 1e3,
-         (double)histogram_at(histogram, 0.99) / 1e3, (double)histogram_at(histogram, 0.999) / 1e3,
-         (double)histogram->max / 1e3);
+  int listener;
+  pid_t child = fork_null_server(&listener, &options.port);
+  if (child > 0) return child;
+  start_tls(1);
+  null_server(&plan, listener, null.fault, null.fault_at);
 }
 
 // Prints the line; returns whether anything was wrong.
@@ -87,25 +50,11 @@ static int report(const struct outcome *o) {
          disordered, o->corrupt);
   printf(",\"cut\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"stalled\":%s", o->cut, o->errors, o->unanswered,
          o->stalled ? "true" : "false");
-  if (o->problem[0] != 0) printf(",\"problem\":\"%s\"", o->problem);
-  if (plan.timed) print_latencies("latency_us", &o->latencies);
-  if (plan.timed) print_latencies("send_delay_us", &o->delays);
+  if (o->problem.text[0] != 0) printf(",\"problem\":\"%s\"", o->problem.text);
+  if (plan.timed) print_percentiles("latency_us", &o->latencies);
+  if (plan.timed) print_percentiles("send_delay_us", &o->delays);
   printf("}\n");
   return o->stalled || lost + o->tally.duplicated + disordered + o->corrupt + o->cut + o->errors + o->unanswered > 0;
-}
-
-static double number(const char *name, const char *text, double least, double most) {
-  char *end = NULL;
-  double value = text != NULL ? strtod(text, &end) : 0;
-  if (text == NULL || end == text || *end != 0 || !(value >= least && value <= most))
-    die("%s wants a number from %.0f to %.0f, not '%s'", name, least, most, text != NULL ? text : "");
-  return value;
-}
-
-static int one_of(const char *name, const char *text, const char *const *words) {
-  for (int i = 0; words[i] != NULL; i++)
-    if (text != NULL && strcmp(text, words[i]) == 0) return i;
-  die("%s does not know '%s'", name, text != NULL ? text : "");
 }
 
 static void parse(char **argument) {
@@ -164,10 +113,7 @@ int main(int argc, char **argv) {
   // Numbers of channels begin with 0; a link is awaited on one channel more.
   plan.digits = snprintf(NULL, 0, "%d", plan.linked ? plan.channels : plan.channels - 1);
 
-  struct rlimit files;
-  getrlimit(RLIMIT_NOFILE, &files);
-  files.rlim_cur = files.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &files);
+  raise_files();
   prctl(PR_SET_TIMERSLACK, 1); // sleeps end within microseconds
   pid_t child = null.wanted ? start_null_server() : 0;
   if (child > 0) options.server_pid = child;
@@ -175,9 +121,6 @@ int main(int argc, char **argv) {
   if (!plan.linked) options.subscribers_port = options.port;
   drive(&plan, &options, &outcome);
   int wrong = report(&outcome);
-  if (child > 0) {
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-  }
+  if (child > 0) end_null_server(child);
   return wrong;
 }

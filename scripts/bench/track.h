@@ -3,6 +3,7 @@
 #define PUSHD_BENCH_TRACK_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct tally {
@@ -92,6 +93,14 @@ static inline uint64_t histogram_at(const struct histogram *histogram, double sh
     return top < histogram->max ? top : histogram->max;
   }
   return histogram->max;
+}
+
+// A member of a JSON object behind others: of nanoseconds, in microseconds.
+static inline void print_percentiles(const char *name, const struct histogram *histogram) {
+  printf(",\"%s\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}", name,
+         (double)histogram_at(histogram, 0.5) / 1e3, (double)histogram_at(histogram, 0.9) / 1e3,
+         (double)histogram_at(histogram, 0.99) / 1e3, (double)histogram_at(histogram, 0.999) / 1e3,
+         (double)histogram->max / 1e3);
 }
 
 #endif
