@@ -3,35 +3,31 @@
 import type { CrowdRun } from "./crowd.ts";
 import type { Latencies } from "./loadgen.ts";
 import {
+  type Cores,
+  coresOf,
+  countColumns,
+  doubtsOf,
   formatCount,
   formatMicros,
-  isDisturbed,
-  isGeneratorLimited,
-  median,
   medianLatencies,
-  ratioIfAny,
   ratioLines,
+  ratiosOf,
   summarize,
   type Summary,
   widthOf,
 } from "./report.ts";
 import type { CrowdRow } from "./rows.ts";
 
-export interface CrowdFigures {
+export interface CrowdFigures extends Cores {
   per_s: Summary;
   /** Of the server's process, for one connection. */
   process_bytes: Summary;
   /** Of the kernel, for one connection: one end of it. */
   kernel_bytes: Summary;
-  server_cpu: number;
-  generator_cpu: number;
-  other_cpu: number;
   /** From connecting to the answer to the subscription. */
   wait_us: Latencies;
   /** Connections per second against the null server; null where speed was not the question. */
   ceiling_per_s: number | null;
-  generator_limited: boolean;
-  disturbed: boolean;
   runs: CrowdRun[];
 }
 
@@ -51,31 +47,27 @@ export function reportCrowd(
 ): CrowdReport {
   const where = channels === 1 ? "one channel" : `${formatCount(channels)} channels`;
   const title = `${formatCount(connections)} connections, each subscribed to ${where}`;
-  const report: CrowdReport = { of: "crowd", row: id, kind, title, servers: {}, pushd_ratio: {} };
-  const figures = (runs: readonly CrowdRun[]) =>
-    runs.map((run) => kind === "idle" ? run.process_bytes : run.per_s);
-  const ours = measured.find(({ name }) => name === "pushd")?.runs;
+  const ratios = ratiosOf(measured, (run) => kind === "idle" ? run.process_bytes : run.per_s);
+  const report: CrowdReport = {
+    of: "crowd",
+    row: id,
+    kind,
+    title,
+    servers: {},
+    pushd_ratio: ratios,
+  };
   for (const { name, runs, ceiling } of measured) {
     const perS = summarize(runs.map((run) => run.per_s));
-    const generatorCpu = median(runs.map((run) => run.generator_cpu));
-    const otherCpu = median(runs.map((run) => run.other_cpu));
     report.servers[name] = {
       per_s: perS,
       process_bytes: summarize(runs.map((run) => run.process_bytes)),
       // The other end is the generator's, and like this one.
       kernel_bytes: summarize(runs.map((run) => (run.slab_bytes + run.buffer_bytes) / 2)),
-      server_cpu: median(runs.map((run) => run.server_cpu)),
-      generator_cpu: generatorCpu,
-      other_cpu: otherCpu,
+      ...coresOf(runs, perS.median, ceiling),
       wait_us: medianLatencies(runs.map((run) => run.wait_us)),
       ceiling_per_s: ceiling,
-      generator_limited: ceiling !== null &&
-        isGeneratorLimited(generatorCpu, perS.median, ceiling),
-      disturbed: isDisturbed(otherCpu),
       runs,
     };
-    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
-    if (found !== undefined) report.pushd_ratio[name] = found;
   }
   return report;
 }
@@ -99,16 +91,16 @@ function memoryOf({ process_bytes: process, kernel_bytes: kernel }: CrowdFigures
 }
 
 function speedOf(figures: CrowdFigures): string[] {
-  const { per_s: { median, min, max }, wait_us: wait, ceiling_per_s: ceiling } = figures;
+  const { per_s, wait_us: wait, ceiling_per_s: ceiling } = figures;
   return [
-    formatCount(median).padStart(7),
-    `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+    ...countColumns(per_s),
     `p50 ${formatMicros(wait.p50)}, p99 ${formatMicros(wait.p99)}`,
-    `cpu ${figures.server_cpu.toFixed(2)}, ${formatMicros(figures.server_cpu * 1e6 / median)} each`,
+    `cpu ${figures.server_cpu.toFixed(2)}, ${
+      formatMicros(figures.server_cpu * 1e6 / per_s.median)
+    } each`,
     `generator ${figures.generator_cpu.toFixed(2)}`,
     ceiling === null ? "" : `ceiling ${formatCount(ceiling).padStart(6)}`,
-    figures.generator_limited ? "(the generator was the limit)" : "",
-    figures.disturbed ? `(disturbed: other work took ${figures.other_cpu.toFixed(2)})` : "",
+    ...doubtsOf(figures),
   ];
 }
 

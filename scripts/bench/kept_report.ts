@@ -4,35 +4,32 @@ import type { AskRun } from "./asker.ts";
 import type { Latencies, Run } from "./loadgen.ts";
 import { rowTitle, type WritingRow } from "./rows.ts";
 import {
+  type Cores,
+  coresOf,
+  countColumns,
   cpuPerMillion,
+  doubtsOf,
   formatCount,
   formatCpu,
   formatMicros,
   formatRatio,
   isDisturbed,
-  isGeneratorLimited,
   median,
   medianLatencies,
   ratio,
-  ratioIfAny,
   ratioLines,
+  ratiosOf,
   summarize,
   type Summary,
   widthOf,
 } from "./report.ts";
 
-export interface AnswerReport {
+export interface AnswerReport extends Cores {
   per_s: Summary;
-  /** Cores in use. */
-  server_cpu: number;
-  generator_cpu: number;
-  other_cpu: number;
   /** Processor time of the server for one answer. */
   server_us_per_answer: number;
   latency_us: Latencies;
   ceiling_per_s: number;
-  generator_limited: boolean;
-  disturbed: boolean;
   runs: AskRun[];
 }
 
@@ -78,36 +75,27 @@ export function reportAnswers(row: {
   measured: readonly { name: string; runs: AskRun[]; ceiling: number }[];
 }): AskReport {
   const { perAnswer, measured } = row;
+  const figureOf = (run: AskRun) => run.answers_per_s * perAnswer;
   const report: AskReport = {
     of: "answers",
     row: row.row,
     title: row.title,
     unit: row.unit,
     servers: {},
-    pushd_ratio: {},
+    pushd_ratio: ratiosOf(measured, figureOf),
   };
-  const figures = (runs: readonly AskRun[]) => runs.map((run) => run.answers_per_s * perAnswer);
-  const ours = measured.find(({ name }) => name === "pushd")?.runs;
   for (const { name, runs, ceiling } of measured) {
-    const perS = summarize(figures(runs));
-    const generatorCpu = median(runs.map((run) => run.generator_cpu));
-    const otherCpu = median(runs.map((run) => run.other_cpu));
+    const perS = summarize(runs.map(figureOf));
     report.servers[name] = {
       per_s: perS,
-      server_cpu: median(runs.map((run) => run.server_cpu)),
-      generator_cpu: generatorCpu,
-      other_cpu: otherCpu,
+      ...coresOf(runs, perS.median, ceiling * perAnswer),
       server_us_per_answer: median(
         runs.map((run) => run.server_cpu * 1e6 / Math.max(run.answers_per_s, 1)),
       ),
       latency_us: medianLatencies(runs.map((run) => run.latency_us)),
       ceiling_per_s: ceiling * perAnswer,
-      generator_limited: isGeneratorLimited(generatorCpu, perS.median, ceiling * perAnswer),
-      disturbed: isDisturbed(otherCpu),
       runs,
     };
-    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
-    if (found !== undefined) report.pushd_ratio[name] = found;
   }
   return report;
 }
@@ -115,19 +103,16 @@ export function reportAnswers(row: {
 export function formatAnswers(report: AskReport): string {
   const width = widthOf(report.servers);
   const lines = Object.entries(report.servers).map(([name, server]) => {
-    const { median, min, max } = server.per_s;
     const cpu = `cpu ${server.server_cpu.toFixed(2)}, ${
       formatMicros(server.server_us_per_answer)
     } each, generator ${server.generator_cpu.toFixed(2)}`;
     return [
       `  ${name.padEnd(width)}`,
-      formatCount(median).padStart(7),
-      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      ...countColumns(server.per_s),
       `p50 ${formatMicros(server.latency_us.p50)}, p99 ${formatMicros(server.latency_us.p99)}`,
       cpu,
       `ceiling ${formatCount(server.ceiling_per_s).padStart(6)}`,
-      server.generator_limited ? "(the generator was the limit)" : "",
-      server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
+      ...doubtsOf(server),
     ].join("  ").trimEnd();
   });
   const head = `${report.title}: ${report.unit}`;
@@ -168,13 +153,11 @@ export function formatWriting(report: WritingReport): string {
   const { title, deliveries_per_s: rate, ways } = report;
   const width = widthOf(ways);
   const lines = Object.entries(ways).map(([way, figures], i) => {
-    const { median, min, max } = figures.deliveries_per_s;
     const latencies = figures.latency_us;
     return [
       `  ${way.padEnd(width)}`,
       i === 0 ? "".padEnd(18) : formatRatio(figures.ratio).padEnd(18),
-      formatCount(median).padStart(7),
-      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      ...countColumns(figures.deliveries_per_s),
       latencies === undefined
         ? ""
         : `p50 ${formatMicros(latencies.p50)}, p99 ${formatMicros(latencies.p99)}`,

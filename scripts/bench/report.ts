@@ -9,22 +9,14 @@ export interface Summary {
   max: number;
 }
 
-export interface ServerReport {
+export interface ServerReport extends Cores {
   deliveries_per_s: Summary;
-  /** Cores in use. */
-  server_cpu: number;
   /** Seconds of the server's processor time for a million deliveries. */
   cpu_s_per_million: number;
   /** Of the cores, those of the server that subscribers are at, where it is another one. */
   subscribers_cpu?: number;
-  generator_cpu: number;
-  other_cpu: number;
   /** What the generator reaches against a server that does nothing else than its part of the protocol. */
   ceiling_deliveries_per_s: number;
-  /** The generator, not the server, may have been what was measured. */
-  generator_limited: boolean;
-  /** Other work on the machine took part of what the server or the generator could have used. */
-  disturbed: boolean;
   runs: Run[];
 }
 
@@ -85,18 +77,48 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): Summa
   return { ...summarize(rounds), median: median(ours) / median(theirs) };
 }
 
-/** As {@link ratio}, or undefined where the other had nothing in one of the rounds. */
-export function ratioIfAny(
-  ours: readonly number[] | undefined,
-  theirs: readonly number[],
-): Summary | undefined {
-  return ours === undefined || theirs.some((figure) => figure <= 0)
-    ? undefined
-    : ratio(ours, theirs);
+/** pushd's {@link ratio} to each of the others; none to one that had nothing in one of the rounds. */
+export function ratiosOf<R>(
+  measured: readonly { name: string; runs: readonly R[] }[],
+  figureOf: (run: R) => number,
+): Record<string, Summary> {
+  const ratios: Record<string, Summary> = {};
+  const ours = measured.find(({ name }) => name === "pushd")?.runs.map(figureOf);
+  for (const { name, runs } of measured) {
+    const theirs = runs.map(figureOf);
+    if (ours === undefined || name === "pushd" || theirs.some((figure) => figure <= 0)) continue;
+    ratios[name] = ratio(ours, theirs);
+  }
+  return ratios;
 }
 
-export function isGeneratorLimited(generatorCpu: number, figure: number, ceiling: number): boolean {
-  return generatorCpu > MAX_GENERATOR_CPU || figure > MAX_SHARE_OF_CEILING * ceiling;
+/** Cores in use, and whether they say that it was not the server that was measured. */
+export interface Cores {
+  server_cpu: number;
+  generator_cpu: number;
+  other_cpu: number;
+  /** The generator, not the server, may have been what was measured. */
+  generator_limited: boolean;
+  /** Other work on the machine took part of what the server or the generator could have used. */
+  disturbed: boolean;
+}
+
+/** The medians of the runs. `figure` is what the server reached, `ceiling` what the generator can; null: not looked for. */
+export function coresOf(
+  runs: readonly Pick<Cores, "server_cpu" | "generator_cpu" | "other_cpu">[],
+  figure: number,
+  ceiling: number | null,
+): Cores {
+  const generatorCpu = median(runs.map((run) => run.generator_cpu));
+  const otherCpu = median(runs.map((run) => run.other_cpu));
+  return {
+    server_cpu: median(runs.map((run) => run.server_cpu)),
+    generator_cpu: generatorCpu,
+    other_cpu: otherCpu,
+    generator_limited: ceiling !== null &&
+      (generatorCpu > MAX_GENERATOR_CPU || figure > MAX_SHARE_OF_CEILING * ceiling),
+    disturbed: isDisturbed(otherCpu),
+  };
 }
 
 export function isDisturbed(otherCpu: number): boolean {
@@ -110,19 +132,13 @@ export function cpuPerMillion(runs: readonly Run[]): number {
 
 export function reportServer(runs: Run[], ceiling: number): ServerReport {
   const deliveries = summarize(runs.map((run) => run.deliveries_per_s));
-  const generatorCpu = median(runs.map((run) => run.generator_cpu));
-  const otherCpu = median(runs.map((run) => run.other_cpu));
   const subscribersCpu = runs.flatMap(({ subscribers_cpu: cpu }) => cpu === undefined ? [] : [cpu]);
   return {
     deliveries_per_s: deliveries,
-    server_cpu: median(runs.map((run) => run.server_cpu)),
+    ...coresOf(runs, deliveries.median, ceiling),
     cpu_s_per_million: cpuPerMillion(runs),
     ...(subscribersCpu.length === 0 ? {} : { subscribers_cpu: median(subscribersCpu) }),
-    generator_cpu: generatorCpu,
-    other_cpu: otherCpu,
     ceiling_deliveries_per_s: ceiling,
-    generator_limited: isGeneratorLimited(generatorCpu, deliveries.median, ceiling),
-    disturbed: isDisturbed(otherCpu),
     runs,
   };
 }
@@ -131,20 +147,13 @@ export function reportRow(
   row: Row,
   measured: readonly { name: string; runs: Run[]; ceiling: number }[],
 ): RowReport {
-  const report: RowReport = { of: "throughput", row, servers: {}, pushd_ratio: {} };
-  for (const { name, runs, ceiling } of measured) {
-    report.servers[name] = reportServer(runs, ceiling);
-  }
-  const ours = report.servers.pushd?.runs;
-  for (const { name, runs } of measured) {
-    const found = name === "pushd" ? undefined : ratioIfAny(ours && figures(ours), figures(runs));
-    if (found !== undefined) report.pushd_ratio[name] = found;
-  }
-  return report;
-}
-
-function figures(runs: readonly Run[]): number[] {
-  return runs.map((run) => run.deliveries_per_s);
+  const servers = measured.map(({ name, runs, ceiling }) => [name, reportServer(runs, ceiling)]);
+  return {
+    of: "throughput",
+    row,
+    servers: Object.fromEntries(servers),
+    pushd_ratio: ratiosOf(measured, (run) => run.deliveries_per_s),
+  };
 }
 
 /** Three significant digits: `19.2 M`, `961 k`, `52.0 k`. */
@@ -167,19 +176,31 @@ export function formatRatio({ median, min, max }: Summary): string {
 export function formatRow(report: RowReport): string {
   const width = widthOf(report.servers);
   const lines = Object.entries(report.servers).map(([name, server]) => {
-    const { median, min, max } = server.deliveries_per_s;
     return [
       `  ${name.padEnd(width)}`,
-      formatCount(median).padStart(7),
-      `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+      ...countColumns(server.deliveries_per_s),
       `cpu ${formatCores(server)}, ${formatCpu(server.cpu_s_per_million)}`,
       `generator ${server.generator_cpu.toFixed(2)}`,
       `ceiling ${formatCount(server.ceiling_deliveries_per_s).padStart(6)}`,
-      server.generator_limited ? "(the generator was the limit)" : "",
-      server.disturbed ? `(disturbed: other work took ${server.other_cpu.toFixed(2)})` : "",
+      ...doubtsOf(server),
     ].join("  ").trimEnd();
   });
   return [rowTitle(report.row), ...ratioLines(report.pushd_ratio), ...lines, ""].join("\n");
+}
+
+export function countColumns({ median, min, max }: Summary): [string, string] {
+  return [
+    formatCount(median).padStart(7),
+    `(${formatCount(min)} – ${formatCount(max)})`.padEnd(19),
+  ];
+}
+
+/** Why a figure may not be the server's. */
+export function doubtsOf({ generator_limited, disturbed, other_cpu }: Cores): [string, string] {
+  return [
+    generator_limited ? "(the generator was the limit)" : "",
+    disturbed ? `(disturbed: other work took ${other_cpu.toFixed(2)})` : "",
+  ];
 }
 
 /** What matters most, in a line of its own; none without another server. */
