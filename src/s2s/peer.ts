@@ -12,7 +12,7 @@ import { FilteredInterest, FullInterest, type Interest, ListedInterest } from ".
 import type { Link } from "./link.ts";
 import { Outbox } from "./outbox.ts";
 import { PeerClock } from "./peer_clock.ts";
-import { type Answer, Questions } from "./questions.ts";
+import { type Answer, publishersOf, Questions } from "./questions.ts";
 
 /** Flags of `resume`: the number is that of the message expected next; the interest is kept. */
 const KNOWS_US = 1;
@@ -279,10 +279,7 @@ function readFroms(bytes: Uint8Array, count: number): (string | undefined)[] {
   } catch (cause) {
     throw new FrameError("a batch whose publishers cannot be read", { cause });
   }
-  if (!Array.isArray(froms) || froms.length !== count) {
-    throw new FrameError("a batch with another number of publishers than messages");
-  }
-  return froms.map((from: unknown) => typeof from === "string" ? from : undefined);
+  return publishersOf(froms, count);
 }
 
 /** Checks what would otherwise go to clients as it is. */

@@ -151,14 +151,15 @@ export function readBlocks(described: unknown, bytes: Uint8Array): Block[] {
     }
     const lines = bytes.subarray(at, at + length);
     at += length;
-    return { node, count, firstTs, lastTs, lines, froms: readFroms(froms, count) };
+    const publishers = froms === null ? null : publishersOf(froms, count);
+    return { node, count, firstTs, lastTs, lines, froms: publishers };
   });
 }
 
-function readFroms(froms: unknown, count: number): (string | undefined)[] | null {
-  if (froms === null) return null;
+/** The publishers of so many messages, as JSON has them. Throws a {@link FrameError}. */
+export function publishersOf(froms: unknown, count: number): (string | undefined)[] {
   if (!Array.isArray(froms) || froms.length !== count) {
-    throw new FrameError("a block of an answer with another number of publishers");
+    throw new FrameError("another number of publishers than messages");
   }
   return froms.map((from: unknown) => typeof from === "string" ? from : undefined);
 }
