@@ -1,6 +1,7 @@
 // Parsers of the values that stand in a configuration: text in, a checked value out.
 
-import { isIP, isIPv4, isIPv6 } from "node:net";
+import { isIP, isIPv6 } from "node:net";
+import { isHostName } from "../core/host_port.ts";
 
 /** Where a listener binds, or a peer is dialled. */
 export interface ListenAddr {
@@ -137,14 +138,6 @@ function parseAddrHost(host: string): string {
   if (isIPv6(host)) throw new ValueFault("an IPv6 address stands in brackets, as in [::1]:2222");
   if (isHostName(host)) return host;
   throw new ValueFault("the part before the port is not a host name or an address");
-}
-
-/** Whether `text` is an IPv4 address or a host name; one that ends in a number is an address to all. */
-function isHostName(text: string): boolean {
-  const labels = text.replace(/\.$/, "").split(".");
-  if (/^(?:\d+|0x[0-9a-f]*)$/i.test(labels[labels.length - 1])) return isIPv4(text);
-  const label = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
-  return text.length <= 253 && labels.every((part) => label.test(part));
 }
 
 /** An address (`10.0.0.1`, `fd00::1`) or a CIDR (`10.0.0.0/8`, `fd00::/8`), as written. */

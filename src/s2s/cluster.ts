@@ -3,9 +3,10 @@
 import { Acceptor } from "../core/acceptor.ts";
 import { closeQuietly } from "../core/close_quietly.ts";
 import { isLoopback } from "../core/host_check.ts";
+import { splitHostPort } from "../core/host_port.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
-import { dial, splitAddr, type WireTls } from "./dial.ts";
+import { dial, type WireTls } from "./dial.ts";
 import { Dialer, type DialerHost } from "./dialer.ts";
 import { answer, greet, type Greeted, HANDSHAKE_MS, probe } from "./handshake.ts";
 import { type Hello, type NodeIdentity, Refusal } from "./hello.ts";
@@ -316,7 +317,7 @@ export class Cluster implements DialerHost {
   async connect(dialer: Dialer): Promise<void> {
     const { self, secret } = this.#options;
     // A directory may name any address, and an empty secret is known to everybody.
-    if (secret === "" && !isLoopback(splitAddr(dialer.addr).hostname)) {
+    if (secret === "" && !isLoopback(splitHostPort(dialer.addr).hostname)) {
       throw new Error("s2s_secret is empty, and this address is not on loopback");
     }
     const wire = await dial(dialer.addr, this.#options.tls);

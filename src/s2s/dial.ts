@@ -1,6 +1,7 @@
 // Connects to another node's door.
 
 import { closeQuietly } from "../core/close_quietly.ts";
+import { splitHostPort } from "../core/host_port.ts";
 import { HANDSHAKE_MS, type Wire } from "./handshake.ts";
 
 /** TLS for links. */
@@ -11,7 +12,7 @@ export interface WireTls {
 
 /** Connects to `addr` (`host:port`), by TLS where it is given. Rejects with an Error, in time. */
 export function dial(addr: string, tls: WireTls | null): Promise<Wire> {
-  const { hostname, port } = splitAddr(addr);
+  const { hostname, port } = splitHostPort(addr);
   const dialing = tls === null ? dialPlain(hostname, port) : tls.dial(hostname, port);
   return withinMs(dialing, HANDSHAKE_MS);
 }
@@ -32,13 +33,4 @@ function withinMs(connecting: Promise<Wire>, ms: number): Promise<Wire> {
     }, ms);
   });
   return Promise.race([connecting, late]).finally(() => clearTimeout(timer));
-}
-
-/** The parts of `host:port`, an IPv6 address without its brackets. */
-export function splitAddr(addr: string): { hostname: string; port: number } {
-  const at = addr.lastIndexOf(":");
-  return {
-    hostname: addr.slice(0, at).replace(/^\[(.*)\]$/, "$1"),
-    port: Number(addr.slice(at + 1)),
-  };
 }

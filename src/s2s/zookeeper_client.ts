@@ -273,7 +273,7 @@ export class ZooKeeperClient {
   #findNextServer(connect: (server: { host: string; port: number }) => void): void {
     if (this.#isOver) return;
     if (this.#ring.isExhausted) this.#sayUnreachable();
-    const { host, port, pauseMs } = this.#ring.next();
+    const { hostname: host, port, pauseMs } = this.#ring.next();
     this.#attemptTimer = setTimeout(() => {
       this.#attemptTimer = setTimeout(
         () => this.#drop("it does not answer"),

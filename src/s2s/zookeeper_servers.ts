@@ -1,11 +1,13 @@
 // Which of the ZooKeeper servers is tried next, and when.
 
+import { splitHostPort } from "../core/host_port.ts";
+
 /** The first pause, after every server was tried in vain, ms. It doubles with each round. */
 const FIRST_PAUSE_MS = 100;
 
 /** A server to connect to. */
 export interface Attempt {
-  readonly host: string;
+  readonly hostname: string;
   readonly port: number;
   /** How long to wait before, ms. */
   readonly pauseMs: number;
@@ -18,7 +20,7 @@ export interface Attempt {
  * What is tried is remembered across clients: a server that ends every session at once is not asked faster.
  */
 export class ServerRing {
-  readonly #servers: { host: string; port: number }[];
+  readonly #servers: { hostname: string; port: number }[];
   readonly #maxPauseMs: number;
   readonly #random: () => number;
   #next = 0;
@@ -59,14 +61,13 @@ export class ServerRing {
 }
 
 /** Takes `host:port`, an IPv6 address in brackets. */
-function parseServer(text: string): { host: string; port: number } {
-  const colon = text.lastIndexOf(":");
-  const host = text.slice(0, Math.max(colon, 0)).replace(/^\[(.*)\]$/, "$1");
-  const port = /^\d{1,5}$/.test(text.slice(colon + 1)) ? Number(text.slice(colon + 1)) : 0;
-  if (host === "" || port < 1 || port > 65535) {
+function parseServer(text: string): { hostname: string; port: number } {
+  const server = splitHostPort(text);
+  const { hostname, port } = server;
+  if (!/:\d{1,5}$/.test(text) || hostname === "" || port < 1 || port > 65535) {
     throw new RangeError(`${JSON.stringify(text)} is no host:port, as 10.0.0.1:2181 would be`);
   }
-  return { host, port };
+  return server;
 }
 
 /** Fisher and Yates. */

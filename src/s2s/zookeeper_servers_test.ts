@@ -7,7 +7,7 @@ Deno.test("zookeeper servers: one round at once, then a growing pause before eac
     return [ring.next(), ring.next(), ring.next()];
   });
   for (const round of rounds) {
-    assert.deepEqual(round.map(({ host }) => host).sort(), ["::1", "a", "b"]);
+    assert.deepEqual(round.map(({ hostname }) => hostname).sort(), ["::1", "a", "b"]);
     assert.deepEqual(round.slice(1).map(({ pauseMs }) => pauseMs), [0, 0]);
   }
   const pauses = rounds.map(([{ pauseMs }]) => pauseMs);

@@ -1,12 +1,13 @@
 // A node's znode: its name, and the JSON in it.
 
-import { isIPv4, isIPv6 } from "node:net";
+import { isIPv6 } from "node:net";
 import * as z from "zod";
+import { isHostName } from "../core/host_port.ts";
 import type { MemberInfo } from "./membership.ts";
 import { decodeUtf8, encodeUtf8 } from "../proto/bytes.ts";
 
 /** The largest znode that is read, in bytes; ours has some 300. */
-export const MAX_ZNODE_BYTES = 64 * 1024;
+const MAX_ZNODE_BYTES = 64 * 1024;
 
 const znodeSchema = z.object({
   id: z.string().min(1).max(255),
@@ -97,11 +98,5 @@ function isDialable(text: string): boolean {
     // However they are written, the wildcard has nothing but zeros.
     return host.endsWith("]") && isIPv6(inner) && !inner.includes("%") && /[1-9a-f]/i.test(inner);
   }
-  const labels = host.replace(/\.$/, "").split(".");
-  // A name that ends in a number is an address to all.
-  if (/^(?:\d+|0x[0-9a-f]*)$/i.test(labels[labels.length - 1])) {
-    return isIPv4(host) && host !== "0.0.0.0";
-  }
-  const label = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
-  return host.length <= 253 && labels.every((part) => label.test(part));
+  return isHostName(host) && host !== "0.0.0.0";
 }
