@@ -1,10 +1,11 @@
-// Copies of short texts: a native copy costs as much as a kilobyte of one in words.
+// Copies of texts: a native copy costs as much as a kilobyte of one in words.
 
 /** From this length on a native copy is cheaper. */
-export const NATIVE_COPY_BYTES = 1024;
+const NATIVE_COPY_BYTES = 1024;
 
 /**
- * Copies `from[start, end)` to `out` at `at`, eight bytes at a time, and returns the offset behind the copy.
+ * Copies `from[start, end)` to `out` at `at`, a short one eight bytes at a time, and returns the offset
+ * behind the copy.
  *
  * The bytes must be those of valid UTF-8: they go through a float, and a NaN may come out as another one.
  * No text holds the bytes of a NaN, in which 0x7F or 0xFF stands behind a byte of 0xF0 or more: 0xFF is in
@@ -17,6 +18,7 @@ export function copyText(
   start: number,
   end: number,
 ): number {
+  if (end - start >= NATIVE_COPY_BYTES) return copyNatively(out, at, from, start, end);
   let i = start;
   let o = at;
   for (; i + 8 <= end; i += 8, o += 8) out.setFloat64(o, from.getFloat64(i, true), true);
@@ -27,6 +29,19 @@ export function copyText(
   }
   for (; i < end; i++, o++) out.setUint8(o, from.getUint8(i));
   return o;
+}
+
+/** Apart, so that the above is small enough to be compiled into its callers. */
+function copyNatively(
+  out: DataView,
+  at: number,
+  from: DataView,
+  start: number,
+  end: number,
+): number {
+  const source = new Uint8Array(from.buffer, from.byteOffset + start, end - start);
+  new Uint8Array(out.buffer, out.byteOffset + at, end - start).set(source);
+  return at + end - start;
 }
 
 /** A view of all these bytes. */

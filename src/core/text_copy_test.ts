@@ -1,4 +1,4 @@
-// Copies in words, against plain ones.
+// Copies of texts, against plain ones.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -8,7 +8,7 @@ const encoder = new TextEncoder();
 
 /** `bytes[start, end)` copied to `at` of bytes that must stay as they are around it. */
 function copied(bytes: Uint8Array, start: number, end: number, at: number): Uint8Array {
-  const out = new Uint8Array(at + end - start + 9).fill(0xee);
+  const out = new Uint8Array(at + end - start + 14).fill(0xee).subarray(5);
   assert.equal(copyText(viewOf(out), at, viewOf(bytes), start, end), at + end - start);
   assert.ok(out.subarray(0, at).every((byte) => byte === 0xee));
   assert.ok(out.subarray(at + end - start).every((byte) => byte === 0xee));
@@ -37,6 +37,17 @@ Deno.test("text is copied as it is, wherever it begins and ends", () => {
     }),
     { numRuns: 500 },
   );
+});
+
+Deno.test("a long text is copied as it is, too", () => {
+  const bytes = encoder.encode("é🎉z".repeat(300));
+  for (const end of [1025, 1026, 1027, bytes.length]) {
+    // From the second view on one that does not begin where its buffer does.
+    for (const view of [bytes, bytes.slice(0, end + 3).subarray(3), bytes.subarray(5)]) {
+      const last = Math.min(end, view.length);
+      assert.deepEqual(copied(view, 2, last, 3), view.slice(2, last));
+    }
+  }
 });
 
 Deno.test("no eight bytes of a text are those of a NaN", () => {

@@ -1,6 +1,6 @@
 // The two forms in which messages reach a client: MESSAGE lines, and EVENT lines with JSON.
 
-import { copyText, LastView, NATIVE_COPY_BYTES, viewOf } from "../core/text_copy.ts";
+import { copyText, LastView, viewOf } from "../core/text_copy.ts";
 import { CR, decodeUtf8, encodeUtf8, LF, SPACE } from "./bytes.ts";
 
 /** How a connection wants its deliveries; `hello 1 json` chooses "json". */
@@ -99,12 +99,7 @@ export function writeMessageLine(
   }
   o = copyText(data, o, digitsView.of(digits), 0, TIMESTAMP_DIGITS);
   out[o++] = SPACE;
-  if (end - start < NATIVE_COPY_BYTES) {
-    o = copyText(data, o, sourceView.of(src), start, end);
-  } else {
-    out.set(src.subarray(start, end), o);
-    o += end - start;
-  }
+  o = copyText(data, o, sourceView.of(src), start, end);
   data.setUint16(o, CR_LF, true);
   return o + 2;
 }

@@ -43,14 +43,17 @@ export class EventLines {
       this.#node = node;
       this.#middle = encodeUtf8(`,"node":${JSON.stringify(node)}`);
     }
+    const head = this.#head;
+    const middle = this.#middle;
+    const prefixLength = this.#prefixLength;
     const text = this.#text;
     text.from(lines);
     let line = first;
     for (let at = 0; at < lines.length; line++) {
-      text.write(this.#head);
-      const digits = at + this.#prefixLength;
+      text.write(head);
+      const digits = at + prefixLength;
       text.copy(digits, digits + TIMESTAMP_DIGITS);
-      text.write(this.#middle);
+      text.write(middle);
       text.publisher(froms?.[line]);
       text.write(MESSAGE_KEY);
       at = text.string(digits + TIMESTAMP_DIGITS + 1);

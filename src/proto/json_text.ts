@@ -1,7 +1,7 @@
 // JSON of messages, put together by copying: a text without anything to escape is its own JSON, in quotes.
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
-import { copyText, NATIVE_COPY_BYTES, viewOf } from "../core/text_copy.ts";
+import { copyText, viewOf } from "../core/text_copy.ts";
 import { CR, decodeUtf8, encodeUtf8, LF } from "./bytes.ts";
 
 const QUOTE = 0x22;
@@ -52,11 +52,8 @@ export class JsonText {
 
   /** Copies `[start, end)` of the lines. */
   copy(start: number, end: number): void {
-    const length = end - start;
-    const out = this.#roomFor(length);
-    if (length < NATIVE_COPY_BYTES) copyText(out.data, out.length, this.#source, start, end);
-    else out.bytes.set(this.#lines.subarray(start, end), out.length);
-    out.length += length;
+    const out = this.#roomFor(end - start);
+    out.length = copyText(out.data, out.length, this.#source, start, end);
   }
 
   /** Writes the member `from` of an object behind others; nothing where the publisher is not known. */

@@ -2,7 +2,7 @@
 
 import { buffers, type PooledBuffer } from "../core/buffer_pool.ts";
 import type { Histogram } from "../core/histogram.ts";
-import { copyText, NATIVE_COPY_BYTES } from "../core/text_copy.ts";
+import { copyText } from "../core/text_copy.ts";
 import type { Turn, TurnTask } from "../core/turn.ts";
 import { encodeUtf8, LF } from "../proto/bytes.ts";
 import { PUBLISHED_BYTES, writePublished } from "../proto/encoder.ts";
@@ -20,14 +20,6 @@ const MAX_REPLY_BUFFER_BYTES = 64 * 1024;
 const encoder = new TextEncoder();
 /** Shared by all that have nothing queued, and never changed. */
 const EMPTY: PooledBuffer[] = [];
-
-/** Adds a buffer of whole lines to one that has room for it. */
-function join(to: PooledBuffer, lines: PooledBuffer): void {
-  const { length } = lines;
-  if (length < NATIVE_COPY_BYTES) copyText(to.data, to.length, lines.data, 0, length);
-  else to.bytes.set(lines.view, to.length);
-  to.length += length;
-}
 
 /** The part of a connection that is written to. `write` may take less than it is given. */
 export interface Sink {
@@ -242,7 +234,8 @@ export class Writer implements TurnTask {
     if (end - this.#head > 1) {
       next = buffers.acquire(total);
       for (let i = this.#head; i < end; i++) {
-        join(next, queue[i]);
+        const { data, length } = queue[i];
+        next.length = copyText(next.data, next.length, data, 0, length);
         queue[i].release();
       }
       next.seal();
