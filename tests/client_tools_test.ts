@@ -1,6 +1,7 @@
 // pushd sub, pub and his against a real server.
 
 import assert from "node:assert/strict";
+import { getAvailablePort } from "@std/net";
 import { Authority, opensslRequirement } from "./certificates.ts";
 import { Client, type Pushd, pushdCommand, runPushd, startPushd } from "./harness.ts";
 import { Publisher } from "./publisher.ts";
@@ -198,7 +199,7 @@ Deno.test("client tools: servers are tried in turn, and what is wrong with each 
 });
 
 Deno.test(`client tools: a follower has each message once over ${KILLS} kills of the server`, async () => {
-  const port = freePort();
+  const port = getAvailablePort();
   const config = { tcp_listen_addr: `127.0.0.1:${port}`, sqlite: { path: "pushd.db" } };
   const folder = await Deno.makeTempDir({ prefix: "pushd-kills-" });
   const start = () => startPushd({ config, cwd: folder });
@@ -256,8 +257,3 @@ Deno.test("client tools: a follower goes where a leaving server's word or the li
   assert.match(follower.stderr, /the server leaves; going elsewhere in \d+ ms/);
   await first.ended();
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}

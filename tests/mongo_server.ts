@@ -1,8 +1,10 @@
 // A MongoDB for tests: the one that is named, or mongod, or FerretDB, which is built for them.
 
 import { connect } from "node:net";
+import { getAvailablePort } from "@std/net";
 import { MongoClient } from "mongodb";
 import { PATIENCE_MS, within } from "./harness_within.ts";
+import { isStopped } from "./process.ts";
 import { findTool, type Requirement } from "./require.ts";
 
 const FERRETDB = new URL("./ferretdb/", import.meta.url).pathname;
@@ -122,7 +124,7 @@ export async function startMongo(): Promise<MongoServer> {
   const found = await (source ??= findSource());
   if (found.kind === "given") return new GivenMongo(found.url);
   const folder = await Deno.makeTempDir({ prefix: "pushd-mongo-", dir: await memoryFolder() });
-  const server = new OwnMongo(found.kind, found.program, folder, freePort());
+  const server = new OwnMongo(found.kind, found.program, folder, getAvailablePort());
   try {
     await server.restart();
   } catch (error) {
@@ -265,11 +267,6 @@ class OwnMongo implements MongoServer {
   }
 }
 
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 function canConnect(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host: "127.0.0.1", port });
@@ -280,17 +277,4 @@ function canConnect(port: number): Promise<boolean> {
     socket.once("connect", () => end(true));
     socket.once("error", () => end(false));
   });
-}
-
-/** Whether every thread of a process is stopped, or it has ended. */
-function isStopped(pid: number): boolean {
-  try {
-    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
-      if (!/^State:\s+[TtZX]/m.test(status)) return false;
-    }
-  } catch {
-    // A thread, or all of it, has ended.
-  }
-  return true;
 }

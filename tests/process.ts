@@ -80,6 +80,19 @@ export class Process {
   }
 }
 
+/** Whether every thread of a process is stopped, or it has ended. */
+export function isStopped(pid: number): boolean {
+  try {
+    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+      const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
+      if (!/^State:\s+[TtZX]/m.test(status)) return false;
+    }
+  } catch {
+    // A thread, or all of it, has ended.
+  }
+  return true;
+}
+
 function read(file: string): string {
   try {
     return Deno.readTextFileSync(file);

@@ -3,6 +3,7 @@
 import { dirname } from "node:path";
 import { getAvailablePort } from "@std/net";
 import { PATIENCE_MS, within } from "./harness_within.ts";
+import { isStopped } from "./process.ts";
 import { findTool, type Requirement } from "./require.ts";
 
 /** Debian's package; it names the others that it needs. */
@@ -265,17 +266,4 @@ function isFile(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** Whether every thread of a process is stopped, or it has ended. */
-function isStopped(pid: number): boolean {
-  try {
-    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      const status = Deno.readTextFileSync(`/proc/${pid}/task/${name}/status`);
-      if (!/^State:\s+[TtZX]/m.test(status)) return false;
-    }
-  } catch {
-    // A thread, or all of it, has ended.
-  }
-  return true;
 }
