@@ -9,12 +9,12 @@ import { readHistory } from "./cluster_history_reader.ts";
 import { hubTask } from "./cluster_hub.ts";
 import { LinkWatch } from "./cluster_links.ts";
 import { channelNames } from "./cluster_load.ts";
-import type { Bounds, ClusterLog } from "./cluster_log.ts";
-import { ClusterNet, HUB_LINK_ADDR } from "./cluster_net.ts";
+import { type ClusterLog, DEFAULT_BOUNDS } from "./cluster_log.ts";
+import { type ClusterNet, HUB_LINK_ADDR } from "./cluster_net.ts";
 import { ClusterNode } from "./cluster_nodes.ts";
 import { Random } from "./cluster_random.ts";
 import { ClusterTraffic } from "./cluster_traffic.ts";
-import { type Ensemble, startEnsemble } from "./zookeeper.ts";
+import { startEnsemble } from "./zookeeper.ts";
 
 /** What a run is told. */
 export interface FaultRunOptions {
@@ -41,23 +41,24 @@ const HEALING_MS = 40_000;
 /** Nothing comes any more when nothing has come for so long, ms. */
 const QUIET_MS = 2000;
 
-const BOUNDS: Bounds = {
-  // The defaults.
-  replayBytes: 64 * 2 ** 20,
-  replayMs: 120_000,
-  messageBytes: 250,
-  forwardMs: 2000,
-  drainMs: 5000,
-  skewMs: 500,
-};
-
 /** What was found; nothing where all is well. */
 async function runFaults(net: ClusterNet, options: FaultRunOptions): Promise<string[]> {
   const { seed, ms, maxOutageMs, rate, logFolder, isApart } = options;
   await using stack = new AsyncDisposableStack();
   const members = isApart ? 1 : 3;
   const ensemble = stack.use(await startEnsemble(members, { hostname: HUB_LINK_ADDR }));
-  const nodes = await createNodes(net, ensemble, isApart, stack);
+  const nodes = await ClusterNode.createAll(net, stack, (i) => ({
+    // Each in a cluster of its own, it finds nobody.
+    cluster: isApart ? `apart-${i}` : "faults",
+    etc_servers: ensemble.addrs,
+    s2s_session_timeout: `${SESSION_MS}ms`,
+    // Subscribers send nothing, for as long as the run takes.
+    session_timeout: "10h",
+    drain_timeout: "5s",
+    // A resumed subscriber has not been away for so many.
+    max_cache_msgs_every_channel: 20_000,
+    sqlite: { path: "history.db" },
+  }));
   await Promise.all(nodes.map((node) => node.start()));
   const startMs = performance.now();
   const now = () => performance.now() - startMs;
@@ -107,7 +108,7 @@ async function runFaults(net: ClusterNet, options: FaultRunOptions): Promise<str
     subscribers: traffic.subscribers,
     faults: faults.faults(links, STABLE_MS),
     histories,
-    bounds: BOUNDS,
+    bounds: DEFAULT_BOUNDS,
   };
   const checkMs = performance.now();
   const { findings, received, excused } = checkCluster(log);
@@ -124,37 +125,6 @@ async function runFaults(net: ClusterNet, options: FaultRunOptions): Promise<str
   return [...problems, ...findingLines(findings)];
 }
 
-async function createNodes(
-  net: ClusterNet,
-  { addrs }: Ensemble,
-  isApart: boolean,
-  stack: AsyncDisposableStack,
-): Promise<ClusterNode[]> {
-  const nodes: ClusterNode[] = [];
-  for (const [i, { doorAddr, linkAddr }] of net.plan.nodes.entries()) {
-    const node = await ClusterNode.create({
-      id: `n${i}`,
-      prefix: net.prefixOf(i),
-      doorAddr,
-      linkAddr,
-      config: {
-        // Each in a cluster of its own, it finds nobody.
-        cluster: isApart ? `apart-${i}` : "faults",
-        etc_servers: addrs,
-        s2s_session_timeout: `${SESSION_MS}ms`,
-        // Subscribers send nothing, for as long as the run takes.
-        session_timeout: "10h",
-        drain_timeout: "5s",
-        // A resumed subscriber has not been away for so many.
-        max_cache_msgs_every_channel: 20_000,
-        sqlite: { path: "history.db" },
-      },
-    });
-    nodes.push(stack.use(node));
-  }
-  return nodes;
-}
-
 /** What a node says to have lost, in its present life; nothing where it stands alone. */
 async function lostBy(node: ClusterNode): Promise<number> {
   const peers = await node.peers();
@@ -166,9 +136,4 @@ async function leaveLogs(folder: string, nodes: readonly ClusterNode[]): Promise
   for (const node of nodes) await Deno.writeTextFile(`${folder}/${node.id}.log`, node.log());
 }
 
-if (import.meta.main) {
-  const { plan, options } = hubTask<FaultRunOptions>();
-  const findings = await runFaults(ClusterNet.of(plan), options);
-  for (const line of findings) console.log(line);
-  Deno.exit(findings.length === 0 ? 0 : 1);
-}
+if (import.meta.main) await hubTask(runFaults);

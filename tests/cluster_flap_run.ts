@@ -7,8 +7,8 @@ import { findingLines } from "./cluster_findings.ts";
 import { hubTask } from "./cluster_hub.ts";
 import { LinkWatch } from "./cluster_links.ts";
 import { channelNames, LoadPublisher, LoadSubscriber } from "./cluster_load.ts";
-import { type Bounds, type Fault, PublisherLog, SubscriberLog } from "./cluster_log.ts";
-import { ClusterNet } from "./cluster_net.ts";
+import { DEFAULT_BOUNDS, type Fault, PublisherLog, SubscriberLog } from "./cluster_log.ts";
+import type { ClusterNet } from "./cluster_net.ts";
 import { ClusterNode } from "./cluster_nodes.ts";
 
 /** What a run is told. */
@@ -32,37 +32,18 @@ const HEALING_MS = 30_000;
 const QUIET_MS = 2000;
 const LOOK_MS = 50;
 
-const BOUNDS: Bounds = {
-  replayBytes: 64 * 2 ** 20,
-  replayMs: 120_000,
-  messageBytes: 250,
-  forwardMs: 2000,
-  drainMs: 5000,
-  skewMs: 500,
-};
-
 /** What was found; nothing where all is well. */
 async function runFlaps(net: ClusterNet, options: FlapRunOptions): Promise<string[]> {
   const { times, cutMs, wholeMs, rate, replayBytes } = options;
   await using stack = new AsyncDisposableStack();
   const peers = net.plan.nodes.map(({ linkAddr }) => ClusterNode.s2sAddr(linkAddr));
-  const nodes: ClusterNode[] = [];
-  for (const [i, { doorAddr, linkAddr }] of net.plan.nodes.entries()) {
-    const node = await ClusterNode.create({
-      id: `n${i}`,
-      prefix: net.prefixOf(i),
-      doorAddr,
-      linkAddr,
-      config: {
-        s2s_peers: peers,
-        s2s_session_timeout: `${SESSION_MS}ms`,
-        s2s_replay_bytes: replayBytes,
-        msg_storage: "memory",
-        session_timeout: "10h",
-      },
-    });
-    nodes.push(stack.use(node));
-  }
+  const nodes = await ClusterNode.createAll(net, stack, () => ({
+    s2s_peers: peers,
+    s2s_session_timeout: `${SESSION_MS}ms`,
+    s2s_replay_bytes: replayBytes,
+    msg_storage: "memory",
+    session_timeout: "10h",
+  }));
   await Promise.all(nodes.map((node) => node.start()));
   const startMs = performance.now();
   const now = () => performance.now() - startMs;
@@ -132,15 +113,10 @@ async function runFlaps(net: ClusterNet, options: FlapRunOptions): Promise<strin
       backMs: links.linkedFrom(0, 1, fault.untilMs, SESSION_MS),
     })),
     histories: [],
-    bounds: BOUNDS,
+    bounds: DEFAULT_BOUNDS,
   });
   for (const [why, count] of excused) problems.push(`${count} messages are missing: ${why}`);
   return [...problems, ...findingLines(findings)];
 }
 
-if (import.meta.main) {
-  const { plan, options } = hubTask<FlapRunOptions>();
-  const findings = await runFlaps(ClusterNet.of(plan), options);
-  for (const line of findings) console.log(line);
-  Deno.exit(findings.length === 0 ? 0 : 1);
-}
+if (import.meta.main) await hubTask(runFlaps);

@@ -1,6 +1,7 @@
 // Runs the part of a test that has to be in the hub of the tests' own network: clients, ZooKeeper, who breaks what.
+// deno-lint-ignore-file no-console
 
-import type { ClusterNet, NetPlan } from "./cluster_net.ts";
+import { ClusterNet, type NetPlan } from "./cluster_net.ts";
 
 /** What a program in the hub is told. */
 export interface HubTask<Options> {
@@ -52,12 +53,17 @@ export async function runInHub<Options>(
   return { code, said: said.join("\n") };
 }
 
-/** For the module: what it was told. It ends when whoever started it does. */
-export function hubTask<Options>(): HubTask<Options> {
+/** For the module: does what it was told and ends, with 1 where something was found. It ends when whoever started it does. */
+export async function hubTask<Options>(
+  run: (net: ClusterNet, options: Options) => Promise<string[]>,
+): Promise<never> {
   (async () => {
     while (await Deno.stdin.read(new Uint8Array(16)) !== null);
     // With this the servers end that it has started: see harness.ts.
     Deno.exit(1);
   })();
-  return JSON.parse(Deno.args[0]);
+  const { plan, options }: HubTask<Options> = JSON.parse(Deno.args[0]);
+  const findings = await run(ClusterNet.of(plan), options);
+  for (const line of findings) console.log(line);
+  Deno.exit(findings.length === 0 ? 0 : 1);
 }

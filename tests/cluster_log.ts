@@ -193,6 +193,16 @@ export interface Bounds {
   readonly skewMs: number;
 }
 
+/** Of servers with the defaults, and the messages of `LoadPublisher`. */
+export const DEFAULT_BOUNDS: Bounds = {
+  replayBytes: 64 * 2 ** 20,
+  replayMs: 120_000,
+  messageBytes: 250,
+  forwardMs: 2000,
+  drainMs: 5000,
+  skewMs: 500,
+};
+
 /** Everything that a checker looks at. */
 export interface ClusterLog {
   readonly nodes: readonly string[];

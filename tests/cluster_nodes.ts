@@ -1,5 +1,6 @@
 // The nodes of a cluster for tests: real servers, started, killed, frozen and started again with what they kept.
 
+import type { ClusterNet } from "./cluster_net.ts";
 import { type Ended, type Pushd, startPushd } from "./harness.ts";
 
 /** So long a node may take for an answer, ms; one that is frozen never gives any. */
@@ -56,6 +57,20 @@ export class ClusterNode implements AsyncDisposable {
   /** Makes a node, which does not run yet. */
   static async create(settings: NodeSettings): Promise<ClusterNode> {
     return new ClusterNode(settings, await Deno.makeTempDir({ prefix: "pushd-node-" }));
+  }
+
+  /** A node at each place of the net, which does not run yet; the stack disposes of it. */
+  static async createAll(
+    net: ClusterNet,
+    stack: AsyncDisposableStack,
+    configOf: (place: number) => Record<string, unknown>,
+  ): Promise<ClusterNode[]> {
+    const nodes: ClusterNode[] = [];
+    for (const [i, { doorAddr, linkAddr }] of net.plan.nodes.entries()) {
+      const settings = { id: `n${i}`, prefix: net.prefixOf(i), doorAddr, linkAddr };
+      nodes.push(stack.use(await ClusterNode.create({ ...settings, config: configOf(i) })));
+    }
+    return nodes;
   }
 
   /** Where the other nodes dial a node at this address. */
