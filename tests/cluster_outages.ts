@@ -20,7 +20,7 @@ export function merged(intervals: readonly Interval[]): Interval[] {
 }
 
 /** Whether the fault stands between these two nodes; of one node and itself, whether it is down or frozen. */
-export function concerns(fault: Fault, a: number, b: number): boolean {
+function concerns(fault: Fault, a: number, b: number): boolean {
   const { what, nodes } = fault;
   switch (what) {
     case "kill":

@@ -79,7 +79,7 @@ const DEFAULT_SIZE = 64;
 /** The generator's bounds: a message must hold its header, and fit into a line of 64 KiB. */
 const MIN_SIZE = 16, MAX_SIZE = 60_000, MAX_WINDOW = 256;
 /** A message that tells when it was due has a longer header. */
-export const MIN_TIMED_SIZE = 32;
+const MIN_TIMED_SIZE = 32;
 /** What the open files of a usual machine allow, on both sides of the loopback. */
 const MAX_CROWD = 19_000;
 /** pushd, by default, lets a connection have 10,000 channels. */

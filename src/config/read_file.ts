@@ -21,13 +21,9 @@ export function isThere(path: string): boolean {
   }
 }
 
-/** The text of the file, a BOM taken away. Throws a {@link FileFault}. */
+/** The text of the file, which must be UTF-8, a BOM taken away. Throws a {@link FileFault}. */
 export function readConfigFile(path: string): string {
-  return decodeConfig(readBytes(path));
-}
-
-/** The text in `bytes`, which must be UTF-8, a BOM taken away. Throws a {@link FileFault}. */
-export function decodeConfig(bytes: Uint8Array): string {
+  const bytes = readBytes(path);
   const decoder = new TextDecoder("utf-8", { fatal: true });
   try {
     return decoder.decode(bytes);

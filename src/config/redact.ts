@@ -55,7 +55,7 @@ export function shownOf(config: Config, name: KeyName): Shown {
 }
 
 /** A connection string without user, password, and options that can hold further secrets. */
-export function maskMongoUrl(url: string): string {
+function maskMongoUrl(url: string): string {
   return maskUserinfo(url).replace(
     /([?&][^=&]*(?:password|authmechanismproperties)[^=&]*=)[^&]*/gi,
     "$1***",

@@ -38,9 +38,6 @@ interface Running {
 /** The tasks that are running, by name: linked with each other, as there is one for every connection. */
 const running = new Map<string, Running>();
 
-/** The tasks that can be stopped, for {@linkcode stopTasks}. */
-const stoppable = new Set<Task>();
-
 let crashHook: ((crash: Crash) => void) | null = null;
 
 /**
@@ -75,11 +72,7 @@ class SpawnedTask implements Task {
   constructor(readonly name: string, fn: (signal: AbortSignal) => Promise<void>) {
     this.#controller = fn.length > 0 ? new AbortController() : null;
     enlist(name, this);
-    if (this.#controller !== null) stoppable.add(this);
-    this.done = supervise(name, fn, this.#controller).finally(() => {
-      delist(name, this);
-      stoppable.delete(this);
-    });
+    this.done = supervise(name, fn, this.#controller).finally(() => delist(name, this));
   }
 
   stop(reason?: unknown): void {
@@ -140,20 +133,6 @@ export function runningTasks(): RunningTasks[] {
       newestMs: since(newest),
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-/**
- * Stops every task that takes a signal and waits until they have ended, at most `timeoutMs`.
- * Returns the names of those that are still running then.
- */
-export async function stopTasks(timeoutMs: number): Promise<string[]> {
-  const tasks = [...stoppable];
-  for (const task of tasks) task.stop();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const timeout = new Promise<void>((resolve) => timer = setTimeout(resolve, timeoutMs));
-  await Promise.race([Promise.all(tasks.map((task) => task.done)), timeout]);
-  clearTimeout(timer);
-  return tasks.filter((task) => stoppable.has(task)).map((task) => task.name);
 }
 
 /** Used where nobody gave a signal to abort: it never fires. */

@@ -1,7 +1,7 @@
 // Tasks under supervision: ends, stops, crashes.
 
 import assert from "node:assert/strict";
-import { type Crash, runningTasks, setCrashHook, spawn, stopTasks } from "./spawn.ts";
+import { type Crash, runningTasks, setCrashHook, spawn } from "./spawn.ts";
 
 function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((_resolve, reject) => {
@@ -113,14 +113,4 @@ Deno.test("spawn: without a hook a crash ends the process", async () => {
   }).output();
   assert.equal(code, 1);
   assert.match(new TextDecoder().decode(stderr), /a bug/);
-});
-
-Deno.test("stopTasks: names the tasks that do not stop in time", async () => {
-  const gate = Promise.withResolvers<void>();
-  spawn("good", untilAborted);
-  const stubborn = spawn("stubborn", (_signal) => gate.promise);
-  assert.deepEqual(await stopTasks(20), ["stubborn"]);
-  gate.resolve();
-  await stubborn.done;
-  assert.deepEqual(await stopTasks(1000), []);
 });

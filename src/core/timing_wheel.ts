@@ -61,7 +61,6 @@ export class TimingWheel {
   /** Number of the last tick that was carried out, counted from the origin. */
   #tick = 0;
   #size = 0;
-  #lateMs = 0;
   #expectedMs = 0;
   /** The entry a running tick will look at next; `cancel` moves it on. */
   #cursor: WheelEntry | null = null;
@@ -83,11 +82,6 @@ export class TimingWheel {
   /** Number of entries that are scheduled. */
   get size(): number {
     return this.#size;
-  }
-
-  /** How late the last tick came, in ms: the lag of the event loop. 0 while nothing is scheduled. */
-  get lateMs(): number {
-    return this.#lateMs;
   }
 
   /**
@@ -158,15 +152,14 @@ export class TimingWheel {
     this.#clearTimer?.();
     this.#clearTimer = null;
     this.#graceTicks = 0;
-    this.#lateMs = 0;
   }
 
   readonly #onTimer = (): void => {
     this.#clearTimer = null;
     const nowMs = this.#now();
-    this.#lateMs = Math.max(0, nowMs - this.#expectedMs);
+    const lateMs = nowMs - this.#expectedMs;
     const tooLateMs = this.#graceTicks === 0 ? this.#stallMs : this.#tickMs / 2;
-    if (this.#lateMs > tooLateMs && this.#graceTicks < MAX_GRACE_TICKS) {
+    if (lateMs > tooLateMs && this.#graceTicks < MAX_GRACE_TICKS) {
       this.#graceTicks++;
       this.#startTimer(nowMs, nowMs + this.#tickMs);
     } else if (this.#graceTicks > 0) {

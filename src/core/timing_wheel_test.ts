@@ -189,12 +189,10 @@ Deno.test("wheel: after a stall nobody is judged before the event loop has turne
   time.pass(1000);
   time.stall(60_000);
   assert.deepEqual(entry.firedAt, []);
-  assert.ok(wheel.lateMs > 59_000);
   lastReadMs = time.nowMs; // the waiting read is carried out
   time.pass(200);
   assert.equal(entry.firedAt.length, 1);
   assert.equal(cut, false);
-  assert.ok(wheel.lateMs < 100);
   time.pass(9_000);
   assert.equal(cut, false);
   time.pass(2_000);

@@ -4,7 +4,7 @@ import { encodeUtf8, isUtf8 } from "./bytes.ts";
 import { WireError } from "./errors.ts";
 
 /** Longest name, in bytes of UTF-8. */
-export const MAX_NAME_BYTES = 255;
+const MAX_NAME_BYTES = 255;
 
 const DASH = 0x2d;
 const DOLLAR = 0x24;

@@ -12,7 +12,7 @@ const CHANNELS_PER_FRAME = 1000;
 /** Bytes of a filter in one frame. */
 const BITS_PER_FRAME = 256 * 1024;
 /** A peer that has not acknowledged after so long is not waited for, ms. */
-export const ACK_WAIT_MS = 1000;
+const ACK_WAIT_MS = 1000;
 
 export const InterestKind = { list: 0, filter: 1 } as const;
 

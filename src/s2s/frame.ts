@@ -35,7 +35,7 @@ export const HEADER_BYTES = 5;
 /** Longest frame, type included: the longest line (16 MiB) and what stands around it. */
 export const MAX_FRAME_BYTES = 16 * 2 ** 20 + 64 * 1024;
 /** Longest frame of a node that has not proved itself. */
-export const MAX_HANDSHAKE_BYTES = 4096;
+const MAX_HANDSHAKE_BYTES = 4096;
 
 /** A peer has sent what no node of this protocol sends; the link is to be closed. */
 export class FrameError extends Error {

@@ -12,7 +12,6 @@ const MIN_S2S_VERSION = 1;
 
 /** What a node can do beyond the plain delivery of messages; both sides must have it for its use. */
 export const CAPABILITIES = ["bloom", "history", "tokens"] as const;
-export type Capability = typeof CAPABILITIES[number];
 
 const NONCE_BYTES = 32;
 
