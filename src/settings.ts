@@ -12,6 +12,7 @@ import type { CommitLimits } from "./storage/commit_queue.ts";
 
 /** Files that are kept free for the stats door, the log, the store and the runtime itself. */
 const RESERVED_FILES = 64;
+
 /** How many connections are taken, and what says so. */
 export interface MaxConnections {
   readonly count: number;

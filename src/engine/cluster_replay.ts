@@ -25,6 +25,7 @@ const MIN_SHARED_BYTES = 16 * 1024;
 const RETRY_MS = 1000;
 /** So long a peer that has answered before may be away, ms. */
 const PEER_PATIENCE_MS = 30_000;
+
 /** What a replay asks of the engine. */
 export interface ClusterReplayHost {
   /** This node's name. */
