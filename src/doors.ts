@@ -3,6 +3,7 @@
 import type { Config, ListenAddr } from "./config/schema.ts";
 import { AddressList } from "./core/address_list.ts";
 import { type Certificate, CertificateFault, readCertificate } from "./core/certificate.ts";
+import { messageOf } from "./core/message_of.ts";
 import { spawn } from "./core/spawn.ts";
 import type { Server } from "./serv/server.ts";
 import { TlsTerminator } from "./serv/tls_terminator.ts";
@@ -110,9 +111,7 @@ export function listenTcp(key: string, addr: ListenAddr, tcpBacklog: number): De
 export function listenError(key: string, addr: ListenAddr, cause: unknown): StartError {
   const reason = cause instanceof Deno.errors.AddrInUse
     ? "the address is already in use; stop what listens there, or choose another"
-    : cause instanceof Error
-    ? cause.message
-    : String(cause);
+    : messageOf(cause);
   return new StartError(`${key}: cannot listen on "${addr.text}": ${reason}`, { cause });
 }
 

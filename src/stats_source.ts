@@ -13,7 +13,7 @@ import type { Doors } from "./doors.ts";
 import { topChannels } from "./engine/top_channels.ts";
 import type { OpenCluster } from "./open_cluster.ts";
 import type { OpenStorage } from "./open_storage.ts";
-import { ERROR_CODES } from "./proto/error_codes.ts";
+import { ERROR_CODES } from "./proto/errors.ts";
 import { viewOfSelf } from "./s2s/node_view.ts";
 import { topConnections } from "./serv/connection_view.ts";
 import type { Server } from "./serv/server.ts";

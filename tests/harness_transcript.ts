@@ -20,6 +20,7 @@
 // `<!-- not replayed: why -->` before it a block is left out.
 
 import { AssertionError } from "node:assert/strict";
+import { messageOf } from "../src/core/message_of.ts";
 import { CLOSED, type OpenTerminal, type Terminal } from "./harness_terminal.ts";
 import { within } from "./harness_within.ts";
 
@@ -191,7 +192,7 @@ export async function replay({ steps }: Scene, stage: Stage): Promise<void> {
   try {
     for (const step of steps) {
       const explain = (error: unknown): never => {
-        const message = error instanceof Error ? error.message : `${error}`;
+        const message = messageOf(error);
         throw new AssertionError({ message: `line ${step.line}: ${message}` });
       };
       if (step.kind === "end") {

@@ -3,6 +3,7 @@
 import { connect } from "node:net";
 import { getAvailablePort } from "@std/net";
 import { MongoClient } from "mongodb";
+import { messageOf } from "../src/core/message_of.ts";
 import { PATIENCE_MS, within } from "./harness_within.ts";
 import { isStopped } from "./process.ts";
 import { findTool, type Requirement } from "./require.ts";
@@ -28,7 +29,7 @@ export async function requireMongo(options: { own?: boolean } = {}): Promise<Req
     if (kind !== "given" || options.own !== true) return { ignore: false, reason: "" };
     reason = "the server in PUSHD_TEST_MONGODB_URL cannot be stopped: unset it";
   } catch (error) {
-    reason = error instanceof Error ? error.message : String(error);
+    reason = messageOf(error);
   }
   if (Deno.env.get("PUSHD_TEST_REQUIRE") === "all") {
     Deno.test(reason, () => {

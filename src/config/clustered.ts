@@ -1,5 +1,6 @@
 // Whether a configuration makes the server a node of a cluster, and where its peers come in.
 
+import { hostAndPort } from "../core/host_port.ts";
 import type { Config } from "./schema.ts";
 import type { ListenAddr } from "./values.ts";
 
@@ -22,6 +23,6 @@ export function s2sListenAddr(
   >,
 ): ListenAddr {
   if (s2s_listen_addr !== null) return s2s_listen_addr;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return { hostname, port: S2S_PORT, text: `${hostname === "::" ? "" : host}:${S2S_PORT}` };
+  const text = hostname === "::" ? `:${S2S_PORT}` : hostAndPort(hostname, S2S_PORT);
+  return { hostname, port: S2S_PORT, text };
 }

@@ -1,6 +1,7 @@
 // Takes the keys out of the text of a configuration file, and finds what Hjson itself lets pass.
 
 import Hjson from "hjson";
+import { messageOf } from "../core/message_of.ts";
 import { type Given, givenByFile, rawOf } from "./given.ts";
 import {
   type HjsonEntry,
@@ -48,7 +49,7 @@ function parse(text: string, file: string, report: Report): HjsonObject | null {
     // The library decides what Hjson is; the scanner only knows more about what it accepts.
     Hjson.parse(text);
   } catch (error) {
-    const message = error instanceof Error ? error.message : `${error}`;
+    const message = messageOf(error);
     // What follows ">>>" quotes the file, which may hold secrets.
     const [, what, line, column] = /^(.*?) at line (\d+),(\d+)/s.exec(message) ?? [];
     const place = line === undefined ? file : `${file}:${line}:${column}`;

@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
+import { whyUnreadable } from "./message_of.ts";
 
 /** Larger files are no certificates, in bytes. */
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -85,16 +86,8 @@ function readText(file: "cert" | "key", path: string): string {
     if (size > MAX_FILE_BYTES) throw new Error("larger than 1MiB; no certificate or key is");
     return Deno.readTextFileSync(path);
   } catch (error) {
-    throw new CertificateFault(file, `"${path}": ${reason(error)}`, { cause: error });
+    throw new CertificateFault(file, `"${path}": ${whyUnreadable(error)}`, { cause: error });
   }
-}
-
-function reason(error: unknown): string {
-  if (error instanceof Deno.errors.NotFound) return "no such file; name one that exists";
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return "cannot be read: permission denied; make it readable for the user that runs pushd";
-  }
-  return error instanceof Error ? error.message : String(error);
 }
 
 function parse(path: string, pem: string): X509Certificate {
@@ -146,9 +139,13 @@ function tryOut(path: string, cert: string, key: string): void {
   try {
     Deno.listenTls({ hostname: "127.0.0.1", port: 0, cert, key }).close();
   } catch (error) {
-    throw new CertificateFault("cert", `"${path}": cannot be served with: ${reason(error)}`, {
-      cause: error,
-    });
+    throw new CertificateFault(
+      "cert",
+      `"${path}": cannot be served with: ${whyUnreadable(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -2,6 +2,7 @@
 
 // Its timers can be left behind by the process in Deno 2.4, too, where the global ones are numbers.
 import { clearTimeout, setTimeout } from "node:timers";
+import { messageOf } from "./message_of.ts";
 
 /** An output for whole chunks of bytes. `write` may be partial, and rejects with what the system says. */
 export interface LogOutput {
@@ -210,7 +211,7 @@ export class LogSink {
       this.#retryIn(FULL_PIPE_RETRY_MS);
       return;
     }
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     if (this.#failure === null) {
       const retryMs = this.#options.retryMs ?? 1000;
       this.#failure = { reason, sinceMs: performance.now(), retryMs };

@@ -13,6 +13,7 @@ import { X509Certificate } from "node:crypto";
 import { Duplex } from "node:stream";
 import { connect, createServer, type TLSSocket } from "node:tls";
 import { type Certificate, CertificateFault, readCertificate } from "../core/certificate.ts";
+import { whyUnreadable } from "../core/message_of.ts";
 import { writeAll } from "../core/write_all.ts";
 import { HANDSHAKE_MS, type Wire } from "./handshake.ts";
 
@@ -259,7 +260,7 @@ function readAuthorities(path: string): string[] {
     if (size > MAX_FILE_BYTES) throw new Error("larger than 1MiB; no certificate is");
     text = Deno.readTextFileSync(path);
   } catch (error) {
-    throw new LinkTlsFault("ca", `"${path}": ${reason(error)}`, { cause: error });
+    throw new LinkTlsFault("ca", `"${path}": ${whyUnreadable(error)}`, { cause: error });
   }
   const pems = text.match(PEM);
   if (pems === null) {
@@ -269,14 +270,6 @@ function readAuthorities(path: string): string[] {
     );
   }
   return [...pems];
-}
-
-function reason(error: unknown): string {
-  if (error instanceof Deno.errors.NotFound) return "no such file; name one that exists";
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return "cannot be read: permission denied; make it readable for the user that runs pushd";
-  }
-  return error instanceof Error ? error.message : String(error);
 }
 
 function parseAuthority(path: string, pem: string, now: Date): X509Certificate {

@@ -1,6 +1,7 @@
 // One session with ZooKeeper: npm:node-zookeeper-client with what it needs to be left alone with strangers.
 
 import { Buffer } from "node:buffer";
+import { messageOf } from "../core/message_of.ts";
 import { checkInnerLength, FrameReader, ProtocolError } from "./zookeeper_frames.ts";
 import {
   type ConnectionManager,
@@ -313,7 +314,7 @@ export class ZooKeeperClient {
     try {
       run();
     } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
+      const text = messageOf(error);
       const said = error instanceof ProtocolError || error instanceof RangeError;
       this.#drop(said ? `what it sends is not ZooKeeper's protocol (${text})` : text);
     }

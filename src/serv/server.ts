@@ -6,6 +6,7 @@ import { closeQuietly } from "../core/close_quietly.ts";
 import { canonicalAddress } from "../core/ip_address.ts";
 import { LogRate } from "../core/log_rate.ts";
 import type { Logger } from "../core/logger.ts";
+import { messageOf } from "../core/message_of.ts";
 import { crash, spawn } from "../core/spawn.ts";
 import { TimingWheel } from "../core/timing_wheel.ts";
 import { nextTurn, type Turn } from "../core/turn.ts";
@@ -181,7 +182,7 @@ export class Server implements ConnectionHost {
   }
 
   #tellFailure(stage: "proxy" | "tls", address: string, error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     // Whoever looks for open ports fails at TLS: no news. A proxy is ours, and set up wrongly.
     if (stage === "tls") {
       this.logger.debug("no TLS connection came about", { reason, address });

@@ -7,6 +7,7 @@ import {
   ReadConcern,
   type ReadConcernLevel,
 } from "mongodb";
+import { messageOf } from "../core/message_of.ts";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { mongoHosts, secretMask } from "./mongodb_url.ts";
 import { keepMarks } from "./mongodb_utf8.ts";
@@ -120,7 +121,7 @@ export class MongoConnection {
   /** What is to be said about an error. */
   failure(error: unknown): StoreError {
     if (error instanceof StoreError) return error;
-    const reason = this.#mask(error instanceof Error ? error.message : String(error));
+    const reason = this.#mask(messageOf(error));
     const message = `MongoDB at ${this.#hosts}: ${reason}; ${this.#advice(error)}`;
     // The cause is for a log, which must not get what the mask has taken out.
     const seen = error instanceof Error ? `${error.stack}` : "";
