@@ -2,6 +2,7 @@
 
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
+import { accepts } from "hono/accepts";
 import { jsonError } from "./answers.ts";
 import type { LiveFeed } from "./live_feed.ts";
 import { pageFile } from "./page_files.ts";
@@ -20,6 +21,9 @@ const POLICY = [
   "frame-ancestors 'none'",
 ].join("; ");
 
+const HTML = "text/html";
+const PLAIN = "text/plain";
+
 /** How long who finds no room should wait, s. */
 const RETRY_AFTER_S = "5";
 
@@ -34,9 +38,24 @@ export async function answerFront(
 ): Promise<Response> {
   const vary = { Vary: "Accept" };
   if (live === null) return c.text(index, 200, vary);
-  const accept = c.req.header("accept") ?? "";
-  if (/\btext\/html\b/i.test(accept)) return await answerFile(c, "page.html", vary);
+  if (prefersHtml(c)) return await answerFile(c, "page.html", vary);
   return c.text(`${await statusText(live)}\n${index}`, 200, vary);
+}
+
+/** Whether HTML is named, and not as less than plain text or as not acceptable (`q=0`; RFC 9110, 12.4.2). */
+function prefersHtml(c: Context): boolean {
+  const named = accepts(c, {
+    header: "Accept",
+    supports: [HTML, PLAIN],
+    default: PLAIN,
+    match(asked) {
+      const qualityOf = (name: string) =>
+        asked.find(({ type }) => type.toLowerCase() === name)?.q ?? 0;
+      const quality = qualityOf(HTML);
+      return quality > 0 && quality >= qualityOf(PLAIN) ? HTML : PLAIN;
+    },
+  });
+  return named === HTML;
 }
 
 /** A file of the page; null where there is none of this name. */
@@ -58,7 +77,9 @@ async function answerFile(
     "Referrer-Policy": "no-referrer",
     ...more,
   };
-  const known = c.req.header("if-none-match")?.split(",").map((etag) => etag.trim()) ?? [];
+  // A proxy that compresses makes an ETag weak, which is the same here (RFC 9110, 13.1.2).
+  const known =
+    c.req.header("if-none-match")?.split(",").map((etag) => etag.trim().replace(/^W\//, "")) ?? [];
   if (known.includes(file.etag) || known.includes("*")) {
     return new Response(null, { status: 304, headers });
   }

@@ -40,9 +40,13 @@ Deno.test("page: every file has its type, a policy and an ETag that spares the n
     );
     const etag = headers.get("etag") ?? "";
     assert.match(etag, /^"[\w-]{20,}"$/);
-    const same = await ask(path, { "If-None-Match": `"old", ${etag}` });
-    assert.deepEqual([same.status, await same.text(), same.headers.get("etag")], [304, "", etag]);
-    assert.equal((await ask(path, { "If-None-Match": '"old"' })).status, 200);
+    for (const known of [etag, `"old", ${etag}`, `W/${etag}`, `W/"old",W/${etag} , "x"`, "*"]) {
+      const same = await ask(path, { "If-None-Match": known });
+      assert.deepEqual([same.status, await same.text(), same.headers.get("etag")], [304, "", etag]);
+    }
+    for (const known of ['"old"', 'W/"old"', etag.slice(1, -1), `w/${etag}`, `W/W/${etag}`]) {
+      assert.equal((await ask(path, { "If-None-Match": known })).status, 200, known);
+    }
     // A page that needs something from elsewhere does not work where it is needed most.
     if (name.endsWith(".html") || (name.endsWith(".css") && name !== "uplot.css")) {
       assert.doesNotMatch(text, /https?:\/\/|<style|style=|<script>/);
@@ -72,12 +76,19 @@ Deno.test("page: the licence of what is not ours goes with it", async () => {
 
 Deno.test("front: HTML for who takes it by name, text for everybody else", async () => {
   const { ask } = newApp();
-  for (const accept of ["text/html,application/xhtml+xml,*/*;q=0.8", "TEXT/HTML"]) {
+  const takesHtml = [
+    "text/html,application/xhtml+xml,*/*;q=0.8",
+    "TEXT/HTML",
+    "text/plain, text/html;charset=utf-8",
+    "application/json;q=0, text/html; q=0.1",
+  ];
+  for (const accept of takesHtml) {
     const answer = await ask("/", { Accept: accept });
     assert.match(await answer.text(), /^<!DOCTYPE html>/);
     assert.equal(answer.headers.get("vary"), "Accept");
   }
-  for (const accept of ["", "*/*", "application/json"]) {
+  const others = ["", "*/*", "application/json", "text/html;q=0", "*/*, text/html; Q=0.000"];
+  for (const accept of [...others, "text/plain, text/html;q=0.9", "text/htmlx", "x-text/html"]) {
     const answer = await ask("/", accept === "" ? {} : { Accept: accept });
     assert.match(answer.headers.get("content-type") ?? "", /^text\/plain/);
     assert.match(await answer.text(), /^ready\npushd 1\.2\.3, node host:2222, up 1 h 2 min\n/);
