@@ -101,10 +101,15 @@ Deno.test("stats: another method is 405 with Allow and asks for nothing", async 
   assert.equal((await ask(app, "/nothing", { method: "POST" })).status, 404);
 });
 
-Deno.test("stats: HEAD is GET without a body", async () => {
-  const { status, text, headers } = await ask(newApp(), "/s/stat", { method: "HEAD" });
-  assert.deepEqual([status, text], [200, ""]);
-  assert.equal(headers.get("content-type"), "application/json; charset=utf-8");
+Deno.test("stats: HEAD is GET without a body, which it tells the length of", async () => {
+  for (const path of ["/", "/s/ping", "/s/stat", "/openapi.json"]) {
+    const get = await ask(newApp(), path);
+    const { status, text, headers } = await ask(newApp(), path, { method: "HEAD" });
+    assert.deepEqual([status, text], [200, ""], path);
+    assert.equal(headers.get("content-length"), `${new TextEncoder().encode(get.text).length}`);
+    headers.delete("content-length");
+    assert.deepEqual([...headers], [...get.headers], path);
+  }
 });
 
 Deno.test("stats: on loopback a foreign Host is refused and told of allowed_hosts", async () => {

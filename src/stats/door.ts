@@ -54,6 +54,11 @@ export function answerGet(
     const response = await handler(c);
     if (!response.headers.has("Cache-Control")) response.headers.set("Cache-Control", "no-store");
     response.headers.set("X-Content-Type-Options", "nosniff");
+    if (c.req.method === "HEAD" && response.body !== null) {
+      const { byteLength } = await response.arrayBuffer();
+      response.headers.set("Content-Length", `${byteLength}`);
+      return new Response(null, response);
+    }
     return response;
   });
   app.options(path, () => new Response(null, { status: 204, headers: { Allow: allow } }));

@@ -1,7 +1,7 @@
 // The stats door on a runtime whose node:http takes no connection from outside (Deno 2.4): one request on
 // a connection, its body left unread, and closed behind the answer. Everything has a deadline here, too.
 
-import { STATUS_CODES } from "node:http";
+import { METHODS, STATUS_CODES } from "node:http";
 import { closeQuietly } from "../core/close_quietly.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
@@ -32,6 +32,12 @@ class Refusal extends Error {
     super(message);
   }
 }
+
+const CODES: Record<number, string> = {
+  405: "method-not-allowed",
+  431: "line-too-long",
+  501: "not-implemented",
+};
 
 const log = getLogger("stats");
 
@@ -157,8 +163,10 @@ class Visit {
       return { method: request.method, response };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      const code = error.status === 431 ? "line-too-long" : "bad-argument";
-      return { method: "GET", response: jsonError(error.status, code, error.message) };
+      const { status, message } = error;
+      const headers: HeadersInit = status === 405 ? { Allow: "GET, HEAD, OPTIONS" } : {};
+      const response = jsonError(status, CODES[status] ?? "bad-argument", message, headers);
+      return { method: "GET", response };
     }
   }
 
@@ -215,7 +223,9 @@ class Visit {
     const whole = goesOn || body === null
       ? new Uint8Array()
       : await this.#within(this.#limits.answerTimeoutMs, () => this.#readBody());
-    if (!goesOn) all.set("Content-Length", `${whole.length}`);
+    // RFC 9110, 8.6: HEAD and 304 tell what GET would, or nothing.
+    const hasBody = method !== "HEAD" && status !== 204 && status !== 304;
+    if (!goesOn && hasBody) all.set("Content-Length", `${whole.length}`);
     const lines = [...all].map(([name, value]) => `${name}: ${value}\r\n`).join("");
     const head = new TextEncoder().encode(
       `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines}\r\n`,
@@ -257,21 +267,25 @@ function requestOf(head: string, signal: AbortSignal): Request {
     headers.append(name, value);
   }
   // HTTP/1.0 need not name one, and load balancers that were told nothing else do not.
-  const host = headers.get("Host") ?? (minor === "0" ? "127.0.0.1" : null);
+  const named = headers.get("Host") ?? (minor === "0" ? "127.0.0.1" : null);
+  // RFC 3986, 3.2.3: a port may be empty.
+  const host = named?.replace(/:$/, "") ?? null;
   if (host === null || !/^[^\s,/@?#\\]+$/.test(host)) return refuse("one Host, please");
   headers.set("Host", host);
   const length = headers.get("Content-Length");
   if (length !== null && (!/^\d+$/.test(length) || headers.has("Transfer-Encoding"))) {
     return refuse("the length of the body is not clear");
   }
-  if (!target.startsWith("/") && !/^http:\/\//i.test(target)) {
+  if (!METHODS.includes(method)) refuse(`there is no method ${method} here; use GET`, 501);
+  // No Request can be made of them.
+  if (method === "CONNECT" || method === "TRACE") refuse(`${method} is not possible`, 405);
+  // RFC 9110, 9.3.7: "OPTIONS *" is of the server as a whole.
+  const path = method === "OPTIONS" && target === "*" ? "/" : target;
+  if (!path.startsWith("/") && !/^http:\/\//i.test(path)) {
     return refuse(`${method} of something that is no path`);
   }
-  if (!["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"].includes(method)) {
-    return refuse("a method that nobody knows");
-  }
   try {
-    return new Request(target.startsWith("/") ? `http://${host}${target}` : target, {
+    return new Request(path.startsWith("/") ? `http://${host}${path}` : path, {
       method,
       headers,
       signal,
@@ -281,6 +295,6 @@ function requestOf(head: string, signal: AbortSignal): Request {
   }
 }
 
-function refuse(message: string): never {
-  throw new Refusal(400, message);
+function refuse(message: string, status = 400): never {
+  throw new Refusal(status, message);
 }

@@ -73,7 +73,9 @@ Deno.test("plain stats server: answers, refuses, and is well after all that", as
         ["GET /s/ping HTTP/1.1\r\nHost : localhost\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\nHost: localhost\r\n folded: 1\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n", 400],
-        [`OPTIONS * HTTP/1.1\r\n${END}`, 400],
+        [`OPTIONS * HTTP/1.1\r\n${END}`, 204],
+        ["GET /s/ping HTTP/1.1\r\nHost: localhost:\r\n\r\n", 200],
+        ["GET /s/ping HTTP/1.1\r\nHost: :\r\n\r\n", 400],
         [`GET /${"x".repeat(40_000)} HTTP/1.1\r\n${END}`, 431],
         [`POST /s/ping HTTP/1.1\r\nContent-Length: 3\r\n${END}abc`, 405],
         [`POST /s/ping HTTP/1.1\r\nContent-Length: abc\r\n${END}`, 400],
@@ -81,7 +83,10 @@ Deno.test("plain stats server: answers, refuses, and is well after all that", as
           `POST /s/ping HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n${END}abc`,
           400,
         ],
-        [`BREW /s/ping HTTP/1.1\r\n${END}`, 400],
+        [`BREW /s/ping HTTP/1.1\r\n${END}`, 501],
+        [`PROPFIND /s/ping HTTP/1.1\r\n${END}`, 405],
+        [`TRACE /s/ping HTTP/1.1\r\n${END}`, 405],
+        ["CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 405],
         ["sub channel1\r\n", 400],
         ["\x16\x03\x01\x02\x00\x01\x00", 400],
         [`GET /s/ping HTTP/1.1\r\n${END}`, 200],
@@ -92,10 +97,12 @@ Deno.test("plain stats server: answers, refuses, and is well after all that", as
       assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), what);
       const [head, body] = answer.split("\r\n\r\n");
       assert.match(head, /\r\nconnection: close/i, what);
-      assert.match(head, new RegExp(`\r\ncontent-length: ${body.length}(\r\n|$)`, "i"), what);
+      if (status === 405) assert.match(head, /\r\nallow: GET, HEAD, OPTIONS(\r\n|$)/i, what);
+      if (status === 204) assert.doesNotMatch(head, /content-length/i);
+      else assert.match(head, new RegExp(`\r\ncontent-length: ${body.length}(\r\n|$)`, "i"), what);
     }
     const head = await exchange(server, `HEAD /s/ping HTTP/1.1\r\n${END}`);
-    assert.match(head, /^HTTP\/1\.1 200 [\s\S]*\r\n\r\n$/);
+    assert.match(head, /^HTTP\/1\.1 200 [\s\S]*\r\ncontent-length: 16\r\n[\s\S]*\r\n\r\n$/);
   });
 });
 
