@@ -6,9 +6,13 @@
 
 import { Buffer } from "node:buffer";
 import { Duplex } from "node:stream";
+import { nextTurn } from "../core/turn.ts";
 
 /** Less than most requests: node:http makes all that are in one read before the first can be answered. */
 const READ_BYTES = 1024;
+/** How long leaving may take, and with it what a client still sends is read, ms. */
+const LINGER_MS = 2000;
+const DISCARD_BYTES = 64 * 1024;
 
 /** Bytes from and to a client; destroying it closes the connection. */
 export class ConnStream extends Duplex {
@@ -16,6 +20,11 @@ export class ConnStream extends Duplex {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timeoutMs = 0;
   #bytesWritten = 0;
+  #isHeld = false;
+  #isReading = false;
+  /** The stream wants more, and is held. */
+  #wantsMore = false;
+  #isLeaving = false;
 
   constructor(conn: Deno.TcpConn) {
     super({ readableHighWaterMark: READ_BYTES });
@@ -25,11 +34,56 @@ export class ConnStream extends Duplex {
   }
 
   override _read(): void {
+    if (this.#isHeld) this.#wantsMore = true;
+    else this.#readOnce();
+  }
+
+  #readOnce(): void {
     const buffer = Buffer.alloc(READ_BYTES);
+    this.#isReading = true;
     this.#conn.read(buffer).then((count) => {
+      this.#isReading = false;
+      if (this.#isLeaving) return this.#discard();
       this.#startTimer();
       this.push(count === null ? null : buffer.subarray(0, count));
     }, (error) => this.destroy(error));
+  }
+
+  /** Reads no more, but for what is being read, until {@linkcode goOn}. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  goOn(): void {
+    this.#isHeld = false;
+    if (!this.#wantsMore) return;
+    this.#wantsMore = false;
+    this.#readOnce();
+  }
+
+  /**
+   * Writes `text` and closes, but reads for a moment what the client still sends, and throws it away: to
+   * close with bytes unread is a reset, which can take the answer away from the client.
+   */
+  leave(text: string): void {
+    this.hold();
+    this.setTimeout(LINGER_MS);
+    this.#isLeaving = true;
+    this.once("timeout", () => this.destroy());
+    this.end(text);
+    void this.#discard();
+  }
+
+  async #discard(): Promise<void> {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    const buffer = new Uint8Array(DISCARD_BYTES);
+    try {
+      while (await this.#conn.read(buffer) !== null) await nextTurn();
+    } catch {
+      // A reset, or its time is up.
+    }
+    this.destroySoon();
   }
 
   override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error) => void): void {
@@ -72,6 +126,7 @@ export class ConnStream extends Duplex {
   }
 
   #startTimer(): void {
+    if (this.#isLeaving) return;
     clearTimeout(this.#timer);
     if (this.#timeoutMs === 0 || this.destroyed) return;
     this.#timer = setTimeout(() => this.emit("timeout"), this.#timeoutMs);

@@ -1,6 +1,6 @@
 // The stats door's listener: HTTP with a deadline on everything a client can drag out.
 
-import { createServer, STATUS_CODES } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-server";
 import { LogRate } from "../core/log_rate.ts";
@@ -8,7 +8,18 @@ import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
 import { jsonError } from "./answers.ts";
 import { ConnStream } from "./conn_stream.ts";
+import { Pipeline } from "./pipeline.ts";
 import { type PlainServerOptions, startPlainServer } from "./plain_server.ts";
+import {
+  NO_EXPECTATION,
+  NO_PROXY,
+  type ParserError,
+  prepareRequest,
+  type Refusal,
+  refusalOf,
+  refusalText,
+  sendRefusal,
+} from "./refusals.ts";
 
 /** Deadlines and bounds; each has a default. Node's http checks the first two twice a second. */
 export interface HttpLimits {
@@ -27,8 +38,8 @@ export interface HttpLimits {
   maxHeaderBytes: number;
   /** For one more, the connection is closed that has waited longest without a request. Default 256. */
   maxConnections: number;
-  /** Requests of one connection that are answered at one time; one more closes it. Default 4. */
-  maxPipelined: number;
+  /** A client that has closed its side and takes nothing for so long is gone. Default 2 s. */
+  halfClosedMs: number;
   /** What an answer under way may still take when the server is closed. Default 500 ms. */
   closeGraceMs: number;
   /** How often the deadlines of arriving requests are looked at. Default 500 ms. */
@@ -42,7 +53,7 @@ const DEFAULT_LIMITS: HttpLimits = {
   keepAliveTimeoutMs: 5_000,
   maxHeaderBytes: 16 * 1024,
   maxConnections: 256,
-  maxPipelined: 4,
+  halfClosedMs: 2_000,
   closeGraceMs: 500,
   checkIntervalMs: 500,
 };
@@ -69,9 +80,6 @@ export interface StatsServer {
   /** Stops listening, closes what is idle at once and what is not after `closeGraceMs`. Idempotent. */
   close(): Promise<void>;
 }
-
-/** Stands for the host that HTTP/1.0 need not name. */
-const NO_HOST = "127.0.0.1";
 
 const log = getLogger("stats");
 
@@ -102,15 +110,14 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
       errorHandler: answerError,
     },
   );
-  /** Open connections, and the deadlines of what each is being answered; who was answered last is last. */
-  const sockets = new Map<Duplex, Set<ReturnType<typeof setTimeout>>>();
+  /** Open connections; who was answered last is last. */
+  const sockets = new Map<Duplex, Pipeline>();
   let closing = false;
   let closed: Promise<void> | null = null;
 
   const drop = (socket: Duplex): void => {
-    // A response that waits for the one before it is not told that its socket has closed.
-    for (const deadline of sockets.get(socket) ?? []) clearTimeout(deadline);
     // At once, as the next may come before this one has closed.
+    sockets.get(socket)?.end();
     sockets.delete(socket);
     socket.destroy();
   };
@@ -119,7 +126,7 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
   // answered, unless that is all the others: a crowd that does not read.
   const makeRoom = (newest?: Duplex): void => {
     const others = [...sockets].filter(([socket]) => socket !== newest);
-    const longest = others.find(([, deadlines]) => deadlines.size === 0) ?? others[0];
+    const longest = others.find(([, { isBusy }]) => !isBusy) ?? others[0];
     if (longest !== undefined) drop(longest[0]);
   };
 
@@ -129,46 +136,32 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     connectionsCheckingInterval: limits.checkIntervalMs,
     maxHeaderSize: limits.maxHeaderBytes,
+    // By itself it answers without a body.
+    requireHostHeader: false,
   }, (request, response) => {
-    const { socket } = request;
-    const deadlines = sockets.get(socket);
-    // What came in the same read as one too many.
-    if (deadlines === undefined) return;
-    if (deadlines.size >= limits.maxPipelined) return drop(socket);
-    if (request.httpVersion === "1.0" && request.headers.host === undefined) {
-      // As load balancers ask who were told nothing else; a browser would name one.
-      request.headers.host = NO_HOST;
-      request.rawHeaders.push("Host", NO_HOST);
-    }
-    let deadline: ReturnType<typeof setTimeout>;
-    const setDeadline = () => {
-      const { bytesWritten } = socket;
-      deadline = setTimeout(() => {
-        const isStalled = socket.writableLength > 0 && socket.bytesWritten === bytesWritten;
-        if (!streams.has(response) || isStalled) return socket.destroy();
-        deadlines.delete(deadline);
-        setDeadline();
-      }, limits.answerTimeoutMs);
-      deadlines.add(deadline);
+    const begin = () => {
+      if (closing) response.setHeader("Connection", "close");
+      const refusal = prepareRequest(request);
+      if (refusal !== null) return sendRefusal(response, refusal);
+      // It catches everything; it has an error handler.
+      void answer(request, response);
     };
-    setDeadline();
-    response.once("close", () => {
-      clearTimeout(deadline);
-      deadlines.delete(deadline);
-      if (deadlines.size === 0 && sockets.delete(socket)) sockets.set(socket, deadlines);
-      if (closing) socket.destroySoon();
-    });
-    if (closing) response.setHeader("Connection", "close");
-    // It catches everything; it has an error handler.
-    void answer(request, response);
+    sockets.get(request.socket)?.add({ request, response, begin });
   });
-  server.on("clientError", refuseRequest);
-  // By itself node:http closes without a word, or answers without a body.
+  // Who has sent everything may close that side and wait for the answer.
+  Object.assign(server, { httpAllowHalfOpen: true });
+  server.on("clientError", (error: ParserError, socket: Duplex) => {
+    const pipeline = sockets.get(socket);
+    if (error.code === "ECONNRESET" || pipeline === undefined) return socket.destroy();
+    pipeline.finish(() => leaveWith(socket, refusalOf(error)));
+  });
+  // By itself node:http closes without a word.
   server.on("connect", (_request, socket) => {
-    writeError(socket, 405, "method-not-allowed", "this is no proxy; use GET");
+    sockets.get(socket)?.finish(() => leaveWith(socket, NO_PROXY));
   });
-  server.on("checkExpectation", ({ socket }: { socket: Duplex }) => {
-    writeError(socket, 417, "bad-argument", "nothing but 100-continue can be expected");
+  server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+    const begin = () => sendRefusal(response, NO_EXPECTATION);
+    sockets.get(request.socket)?.add({ request, response, begin });
   });
   const listener = Deno.listen({ hostname: options.hostname || "0.0.0.0", port: options.port });
   // What node:http does and asks for where it listens itself: it looks at the deadlines from now on, and
@@ -176,8 +169,17 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
   server.emit("listening");
   Object.defineProperty(server, "listening", { get: () => !closing });
 
-  const serve = (socket: Duplex): void => {
-    sockets.set(socket, new Set());
+  const serve = (socket: ConnStream): void => {
+    const pipeline = new Pipeline(socket, {
+      answerTimeoutMs: limits.answerTimeoutMs,
+      halfClosedMs: limits.halfClosedMs,
+      goesOn: (response) => streams.has(response),
+      onIdle: () => {
+        if (sockets.delete(socket)) sockets.set(socket, pipeline);
+        if (closing) socket.destroySoon();
+      },
+    });
+    sockets.set(socket, pipeline);
     // A client that resets its connection is no event.
     socket.on("error", () => socket.destroy());
     socket.once("close", () => drop(socket));
@@ -206,7 +208,7 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     closing = true;
     listener.close();
     server.close();
-    for (const [socket, { size }] of sockets) if (size === 0) socket.destroy();
+    for (const [socket, { isBusy }] of sockets) if (!isBusy) socket.destroy();
     const grace = setTimeout(() => {
       for (const socket of sockets.keys()) socket.destroy();
     }, limits.closeGraceMs);
@@ -240,33 +242,10 @@ function answerError(error: unknown): Response {
   return jsonError(500, "internal-error", "the answer could not be made; the log says why");
 }
 
-/** Statuses of what node:http gives up on before there is a request. */
-const REFUSALS: Record<string, { status: number; text: string }> = {
-  ERR_HTTP_REQUEST_TIMEOUT: { status: 408, text: "the request did not arrive in time" },
-  HPE_HEADER_OVERFLOW: { status: 431, text: "the headers are too large" },
-};
-
-function refuseRequest(error: NodeJS.ErrnoException, socket: Duplex): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const { status, text } = REFUSALS[error.code ?? ""] ??
-    { status: 400, text: "this is not an HTTP request" };
-  writeError(socket, status, status === 431 ? "line-too-long" : "bad-argument", text);
-}
-
-/** Answers on a socket that no response of node:http is for, and closes it. */
-function writeError(socket: Duplex, status: number, code: string, message: string): void {
-  const body = `${JSON.stringify({ error: { code, message } })}\n`;
-  const allow = status === 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "";
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
-      `Content-Type: application/json; charset=utf-8\r\n${allow}` +
-      `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-    // Not waiting for the client to close.
-    () => socket.destroy(),
-  );
+/** Answers and closes, on a socket that no response of node:http is for. */
+function leaveWith(socket: Duplex, refusal: Refusal): void {
+  if (socket instanceof ConnStream && socket.writable) socket.leave(refusalText(refusal));
+  else socket.destroy();
 }
 
 function untilClosed(socket: Duplex): Promise<void> {

@@ -3,78 +3,19 @@
 import assert from "node:assert/strict";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
-import { statsDeps } from "../../tests/stats_deps.ts";
-import { createStatsApp } from "./app.ts";
 import {
-  goesOn,
-  type HttpApp,
-  type HttpLimits,
-  startStatsServer,
-  type StatsServer,
-} from "./server.ts";
-
-const SHORT: Partial<HttpLimits> = {
-  headersTimeoutMs: 200,
-  requestTimeoutMs: 300,
-  answerTimeoutMs: 200,
-  keepAliveTimeoutMs: 100,
-  checkIntervalMs: 20,
-};
-
-function statsApp(): Hono {
-  return createStatsApp(statsDeps({ conf: () => ({}) }));
-}
-
-async function withServer(
-  fn: (server: StatsServer) => Promise<void>,
-  { app = statsApp(), limits = {} }: { app?: HttpApp; limits?: Partial<HttpLimits> } = {},
-): Promise<void> {
-  const server = startStatsServer({ hostname: "127.0.0.1", port: 0, app, limits });
-  try {
-    await fn(server);
-  } finally {
-    await server.close();
-  }
-}
-
-async function connect(server: StatsServer): Promise<Deno.TcpConn> {
-  return await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
-}
-
-/** Writes everything or finds that the server has closed. */
-async function send(conn: Deno.Conn, text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    for (let at = 0; at < bytes.length;) at += await conn.write(bytes.subarray(at));
-  } catch {
-    // Closed; what the server said meanwhile is read by readAll.
-  }
-}
-
-/** Everything until the server closes, in order or by a reset. */
-async function readAll(conn: Deno.Conn): Promise<string> {
-  const decoder = new TextDecoder();
-  const buffer = new Uint8Array(64 * 1024);
-  let text = "";
-  try {
-    for (let n = await conn.read(buffer); n !== null; n = await conn.read(buffer)) {
-      text += decoder.decode(buffer.subarray(0, n), { stream: true });
-    }
-  } catch {
-    // A reset.
-  }
-  return text;
-}
-
-/** Sends `text`, reads until the server closes, and returns what came and how long that took. */
-async function exchange(server: StatsServer, text: string) {
-  using conn = await connect(server);
-  const startMs = performance.now();
-  const [answer] = await Promise.all([readAll(conn), send(conn, text)]);
-  return { answer, ms: performance.now() - startMs };
-}
-
-const END = "Host: localhost\r\nConnection: close\r\n\r\n";
+  ask,
+  connect,
+  END,
+  exchange,
+  readAll,
+  send,
+  SHORT,
+  statsApp,
+  withServer,
+} from "../../tests/stats_server.ts";
+import { writeAll } from "../core/write_all.ts";
+import { goesOn, startStatsServer } from "./server.ts";
 
 Deno.test("stats server: answers, and frees a port that it says", async () => {
   await withServer(async (server) => {
@@ -111,18 +52,28 @@ Deno.test("stats server: odd requests get a clean answer", async () => {
         [`GET http://[/s/ping HTTP/1.1\r\n${END}`, 400],
         ["GET /s/ping HTTP/1.1\r\nHost: evil.io\r\nConnection: close\r\n\r\n", 403],
         [
-          "GET /s/ping HTTP/1.1\r\nHost: localhost\r\nHost: evil.io\r\nConnection: close\r\n\r\n",
-          403,
+          "GET /s/ping HTTP/1.1\r\nHost: localhost\r\nhost: localhost\r\nConnection: close\r\n\r\n",
+          400,
         ],
+        [`GET /s/ping HTTP/1.1\r\nHost: localhost:\r\nConnection: close\r\n\r\n`, 200],
+        [`GET /s/ping HTTP/1.1\r\nHost: [::1]:\r\nConnection: close\r\n\r\n`, 200],
+        [`GET /s/ping HTTP/1.1\r\nHost: evil.io:\r\nConnection: close\r\n\r\n`, 403],
+        [`GET /s/ping HTTP/1.1\r\nHost: :\r\nConnection: close\r\n\r\n`, 400],
+        [`GET /s/ping HTTP/1.1\r\nHost: localhost::\r\nConnection: close\r\n\r\n`, 400],
         ["GET /s/ping HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.1\r\nConnection: close\r\n\r\n", 400],
         ["GET /s/ping HTTP/1.0\r\n\r\n", 200],
         ["GET /s/ping HTTP/1.0\r\nHost: localhost\r\n\r\n", 200],
-        [`OPTIONS * HTTP/1.1\r\n${END}`, 400],
+        [`GET /s/ping HTTP/2.0\r\n${END}`, 505],
+        [`OPTIONS * HTTP/1.1\r\n${END}`, 204],
+        [`GET * HTTP/1.1\r\n${END}`, 400],
         [`GET ${"/x".repeat(40_000)} HTTP/1.1\r\n${END}`, 431],
         [`POST /s/ping HTTP/1.1\r\nContent-Length: 3\r\n${END}abc`, 405],
         [`POST /s/ping HTTP/1.1\r\nContent-Length: abc\r\n${END}`, 400],
-        [`BREW /s/ping HTTP/1.1\r\n${END}`, 400],
+        [`BREW /s/ping HTTP/1.1\r\n${END}`, 501],
+        [`GETS /s/ping HTTP/1.1\r\n${END}`, 501],
+        [`get /s/ping HTTP/1.1\r\n${END}`, 501],
+        [`M-SEARCH /s/ping HTTP/1.1\r\n${END}`, 405],
         ["sub channel1\r\n", 400],
         ["\x16\x03\x01\x02\x00\x01\x00", 400],
       ] as const
@@ -205,11 +156,15 @@ Deno.test("stats server: what no server of pages is asked gets a clean answer, t
   });
 });
 
-Deno.test("stats server: a megabyte of headers is 431, or closed", async () => {
+Deno.test("stats server: eight megabytes of headers are 431, and no reset", async () => {
   await withServer(async (server) => {
-    for (const header of [`X: ${"a".repeat(1 << 20)}\r\n`, "X: a\r\n".repeat(200_000)]) {
-      const { answer } = await exchange(server, `GET / HTTP/1.1\r\n${header}${END}`);
-      assert.match(answer, /^($|HTTP\/1\.1 431 )/);
+    for (const header of [`X: ${"a".repeat(8 << 20)}\r\n`, "X: a\r\n".repeat(1_300_000)]) {
+      const conn = await connect(server);
+      // Some systems throw away what a client has not read when its connection is reset.
+      await writeAll(conn, new TextEncoder().encode(`GET / HTTP/1.1\r\n${header}${END}`));
+      const answer = await new Response(conn.readable).text();
+      assert.match(answer, /^HTTP\/1\.1 431 [^]*"line-too-long"/);
+      assert.deepEqual(answer.match(/HTTP\/1\.1/g)?.length, 1);
     }
   });
 });
@@ -301,13 +256,6 @@ Deno.test("stats server: an idle keep-alive connection is closed", async () => {
   }, { limits: SHORT });
 });
 
-/** Sends a request on a connection that stays, and reads its answer, which is short. */
-async function ask(conn: Deno.Conn, path = "/s/ping"): Promise<string> {
-  await send(conn, `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
-  const buffer = new Uint8Array(4096);
-  return new TextDecoder().decode(buffer.subarray(0, await conn.read(buffer) ?? 0));
-}
-
 Deno.test("stats server: at the bound whoever has waited longest goes for one who comes", async () => {
   await withServer(async (server) => {
     using early = await connect(server);
@@ -355,20 +303,6 @@ Deno.test("stats server: who is being answered stays, unless nobody there reads"
     assert.match(await ask(last, "/"), /^HTTP\/1\.1 200 /);
     assert.ok((await readAll(third)).length < 50_000_000);
   }, { app, limits: { maxConnections: 2 } });
-});
-
-Deno.test("stats server: some requests at a time are answered, a flood is closed", async () => {
-  let count = 0;
-  const app = new Hono();
-  app.get("/", (c) => c.text(`no. ${++count}`));
-  await withServer(async (server) => {
-    const request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    const { answer } = await exchange(server, request.repeat(3) + `GET / HTTP/1.1\r\n${END}`);
-    assert.deepEqual(answer.match(/no\. \d/g), ["no. 1", "no. 2", "no. 3", "no. 4"]);
-    await exchange(server, request.repeat(100_000));
-    assert.ok(count <= 8, `${count} requests reached the app`);
-    assert.match((await exchange(server, `GET / HTTP/1.1\r\n${END}`)).answer, /no\. \d$/);
-  }, { app, limits: { maxPipelined: 4 } });
 });
 
 Deno.test("stats server: close ends idle connections at once and stalled answers after the grace", async () => {
