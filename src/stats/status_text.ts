@@ -96,8 +96,9 @@ function lastLog(): string[] {
   ];
 }
 
+/** As `toLocaleString` does, which takes 20 ms the first time. */
 function count(n: number): string {
-  return Math.round(n).toLocaleString("en-US");
+  return `${Math.round(n)}`.replaceAll(/\B(?=(\d{3})+$)/g, ",");
 }
 
 function ms(n: number): string {
