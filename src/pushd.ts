@@ -194,6 +194,7 @@ export class Pushd implements RunningParts {
         loadPage(),
         import("./stats/openapi.ts"),
       ]);
+      await this.#stats?.warmUp();
     } catch (error) {
       log.warn("what the stats door needs cannot be loaded; it is tried again when asked for", {
         error,

@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import { Duplex } from "node:stream";
 import { nextTurn } from "../core/turn.ts";
+import type { Wire } from "./warm_up.ts";
 
 /** Less than most requests: node:http makes all that are in one read before the first can be answered. */
 const READ_BYTES = 1024;
@@ -16,7 +17,7 @@ const DISCARD_BYTES = 64 * 1024;
 
 /** Bytes from and to a client; destroying it closes the connection. */
 export class ConnStream extends Duplex {
-  #conn: Deno.TcpConn;
+  #conn: Wire;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timeoutMs = 0;
   #bytesWritten = 0;
@@ -26,7 +27,7 @@ export class ConnStream extends Duplex {
   #wantsMore = false;
   #isLeaving = false;
 
-  constructor(conn: Deno.TcpConn) {
+  constructor(conn: Wire) {
     super({ readableHighWaterMark: READ_BYTES });
     this.#conn = conn;
     // Head and body of an answer are two writes.

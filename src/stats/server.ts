@@ -6,6 +6,7 @@ import { getRequestListener, type HttpBindings, RequestError } from "@hono/node-
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
+import { nextTurn } from "../core/turn.ts";
 import { jsonError } from "./answers.ts";
 import { ConnStream } from "./conn_stream.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -20,6 +21,7 @@ import {
   refusalText,
   sendRefusal,
 } from "./refusals.ts";
+import { firstClient, firstRequest } from "./warm_up.ts";
 
 /** Deadlines and bounds; each has a default. Node's http checks the first two twice a second. */
 export interface HttpLimits {
@@ -77,6 +79,8 @@ export interface StatsServerOptions {
 /** A listening server. */
 export interface StatsServer {
   readonly addr: { hostname: string; port: number };
+  /** Compiles what a first request needs, a piece a turn. Throws nothing. */
+  warmUp(): Promise<void>;
   /** Stops listening, closes what is idle at once and what is not after `closeGraceMs`. Idempotent. */
   close(): Promise<void>;
 }
@@ -101,7 +105,9 @@ const TELL_MS = 10_000;
 /** Listens and answers with `app`. Throws what `Deno.listen` does. */
 export function startStatsServer(options: StatsServerOptions): StatsServer {
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
-  if (!takesConnections()) return startPlainServer(plainOptions(options, limits));
+  if (!takesConnections()) {
+    return { ...startPlainServer(plainOptions(options, limits)), warmUp: async () => {} };
+  }
   const answer = getRequestListener(
     (request, env) => options.app.fetch(request, env as HttpBindings),
     {
@@ -216,8 +222,14 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     await Promise.all([...sockets.keys()].map(untilClosed));
     clearTimeout(grace);
   };
+  const warmUp = async (): Promise<void> => {
+    await options.app.fetch(firstRequest(), {});
+    await nextTurn();
+    if (!closing) serve(new ConnStream(firstClient()));
+  };
   return {
     addr: listener.addr,
+    warmUp,
     close: () => closed ??= close(),
   };
 }
