@@ -61,14 +61,15 @@ export class Pipeline {
 
   /**
    * Calls `refuse` behind the answers that are due: it says what is wrong with what was sent next, and
-   * closes the connection. Where that was the body of a request, it is the answer to this one. Nothing more
-   * is read.
+   * closes the connection. Where that was the body of a request (`isBody`), it is the answer to this one.
+   * Nothing more is read.
    */
-  finish(refuse: () => void): void {
+  finish(refuse: (isBody: boolean) => void): void {
     if (this.#hasEnded || this.#last !== null) return;
     this.#socket.hold();
-    this.#last = refuse;
-    if (this.#newest !== null && !this.#newest.request.complete) {
+    const isBody = this.#newest !== null && !this.#newest.request.complete;
+    this.#last = () => refuse(isBody);
+    if (this.#newest !== null && isBody) {
       if (this.#newest.response.headersSent) this.#last = () => this.#socket.destroySoon();
       // The one before it is not to begin it.
       else if (this.#waiting.pop() === undefined) this.#isBusy = false;

@@ -40,6 +40,13 @@ export function wordOf<T extends string>(
 /** A text of at most `most` characters. Throws a {@link QueryFault}. */
 export function textOf(c: Context, name: string, most: number): string {
   const text = single(c, name) ?? "";
+  const [, raw = ""] = new RegExp(`[?&]${name}=([^&#]*)`).exec(c.req.url) ?? [];
+  try {
+    decodeURIComponent(raw);
+  } catch {
+    // Hono leaves it as it is.
+    throw new QueryFault(`${name}: write it percent-encoded as UTF-8, a % as %25`);
+  }
   if (text.length <= most) return text;
   throw new QueryFault(`${name}: write at most ${most} characters`);
 }

@@ -37,10 +37,12 @@ function refusal(status: number, code: string, message: string): Refusal {
 /** A request's beginning as far as it is looked at: a token (RFC 9110, 5.6.2), and a target. */
 const REQUEST_START = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,50}) (\/|\*|https?:)/;
 
-/** Why node:http has given up. */
-export function refusalOf({ code = "", rawPacket, bytesParsed = 0 }: ParserError): Refusal {
+/** Why node:http has given up, on a request or on the body of one. */
+export function refusalOf(error: ParserError, isBody: boolean): Refusal {
+  const { code = "", rawPacket, bytesParsed = 0 } = error;
   const known = BY_CODE[code];
   if (known !== undefined) return known;
+  if (isBody) return NO_HTTP;
   const text = rawPacket?.toString("latin1") ?? "";
   const line = text.slice(text.lastIndexOf("\n", bytesParsed) + 1);
   const [, method] = REQUEST_START.exec(line) ?? [];
@@ -65,6 +67,8 @@ export function prepareRequest(request: IncomingMessage): Refusal | null {
   else if (host?.endsWith(":")) setHost(request, host.slice(0, -1));
   // RFC 9110, 9.3.7: of the server as a whole.
   if (request.method === "OPTIONS" && request.url === "*") request.url = "/";
+  // RFC 3986, 3.1: schemes are of any case; the adapter knows small letters.
+  request.url = request.url?.replace(/^https?:/i, (scheme) => scheme.toLowerCase());
   return null;
 }
 

@@ -159,7 +159,7 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
   server.on("clientError", (error: ParserError, socket: Duplex) => {
     const pipeline = sockets.get(socket);
     if (error.code === "ECONNRESET" || pipeline === undefined) return socket.destroy();
-    pipeline.finish(() => leaveWith(socket, refusalOf(error)));
+    pipeline.finish((isBody) => leaveWith(socket, refusalOf(error, isBody)));
   });
   // By itself node:http closes without a word.
   server.on("connect", (_request, socket) => {
