@@ -1,7 +1,7 @@
 // The requests of one connection: a client may send the next ones before the first is answered.
 
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { nextTurn } from "../core/turn.ts";
+import type { AnswerTurns } from "./answer_turns.ts";
 import type { ConnStream } from "./conn_stream.ts";
 
 /** What {@linkcode Pipeline} takes. */
@@ -9,6 +9,8 @@ export interface PipelineOptions {
   /** See `HttpLimits`. */
   answerTimeoutMs: number;
   halfClosedMs: number;
+  /** Those of the door. */
+  turns: AnswerTurns;
   /** Whether an answer may take any time while it is read. */
   goesOn(response: ServerResponse): boolean;
   /** Everything that was asked is answered. */
@@ -23,8 +25,7 @@ export interface Exchange {
 }
 
 /**
- * Answers in order, one at a time and each in a turn of its own, so that a flood on one connection leaves
- * everybody else theirs. Nothing is read while one waits: what waits was in one read, which is bounded.
+ * Answers in order, one at a time. Nothing is read while one waits: what waits was in one read, which is bounded.
  */
 export class Pipeline {
   #socket: ConnStream;
@@ -54,9 +55,10 @@ export class Pipeline {
   add(exchange: Exchange): void {
     if (this.#hasEnded || this.#last !== null) return;
     this.#newest = exchange;
-    if (!this.#isBusy) return this.#begin(exchange);
-    this.#waiting.push(exchange);
-    this.#socket.hold();
+    if (this.#isBusy) {
+      this.#waiting.push(exchange);
+      this.#socket.hold();
+    } else this.#queue(exchange);
   }
 
   /**
@@ -86,9 +88,14 @@ export class Pipeline {
     clearTimeout(this.#halfClosed);
   }
 
+  #queue(exchange: Exchange): void {
+    this.#isBusy = true;
+    // Where it is not busy any more, the body of this request could not be understood.
+    this.#options.turns.add(() => this.#isBusy && this.#begin(exchange));
+  }
+
   #begin(exchange: Exchange): void {
     const { response } = exchange;
-    this.#isBusy = true;
     if (this.#waiting.length === 0 && this.#last === null) this.#socket.goOn();
     this.#watch(response);
     response.once("close", () => this.#onAnswered());
@@ -100,12 +107,7 @@ export class Pipeline {
     if (this.#hasEnded) return;
     // One that was the last by its "Connection: close" closes by itself.
     const next = this.#socket.writableEnded ? undefined : this.#waiting.shift();
-    if (next !== undefined) {
-      void nextTurn().then(() => {
-        if (!this.#hasEnded) this.#begin(next);
-      });
-      return;
-    }
+    if (next !== undefined) return this.#queue(next);
     this.#isBusy = false;
     if (this.#last !== null && !this.#socket.writableEnded) this.#last();
     else this.#options.onIdle();

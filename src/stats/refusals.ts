@@ -99,6 +99,7 @@ function partsOf({ status, code, message }: Refusal) {
     "Content-Type": "application/json; charset=utf-8",
     ...(status === 405 ? { Allow: "GET, HEAD, OPTIONS" } : {}),
     "Content-Length": `${body.length}`,
+    Date: new Date().toUTCString(),
     Connection: "close",
   };
   return { headers, body };

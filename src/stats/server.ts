@@ -7,6 +7,7 @@ import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn } from "../core/spawn.ts";
 import { nextTurn } from "../core/turn.ts";
+import { AnswerTurns } from "./answer_turns.ts";
 import { jsonError } from "./answers.ts";
 import { ConnStream } from "./conn_stream.ts";
 import { Pipeline } from "./pipeline.ts";
@@ -118,6 +119,7 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
   );
   /** Open connections; who was answered last is last. */
   const sockets = new Map<Duplex, Pipeline>();
+  const turns = new AnswerTurns();
   let closing = false;
   let closed: Promise<void> | null = null;
 
@@ -179,6 +181,7 @@ export function startStatsServer(options: StatsServerOptions): StatsServer {
     const pipeline = new Pipeline(socket, {
       answerTimeoutMs: limits.answerTimeoutMs,
       halfClosedMs: limits.halfClosedMs,
+      turns,
       goesOn: (response) => streams.has(response),
       onIdle: () => {
         if (sockets.delete(socket)) sockets.set(socket, pipeline);
