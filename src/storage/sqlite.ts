@@ -1,5 +1,6 @@
 // Keeps messages and tokens in an SQLite file, which a thread of its own works on.
 
+import { messageOf } from "../core/message_of.ts";
 import { getLogger } from "../core/logger.ts";
 import {
   type ChannelBlock,
@@ -123,7 +124,7 @@ export class SqliteStore implements HistoryStore {
     } catch (error) {
       this.#letGo();
       // At the start a person has to act in any case.
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       throw new StoreError("unusable", message, { cause: error });
     }
   }

@@ -2,6 +2,7 @@
 
 import * as sqlite from "node:sqlite";
 import { dirname, resolve } from "node:path";
+import { messageOf } from "../core/message_of.ts";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { isSqliteError, toStoreError } from "./sqlite_faults.ts";
 import { APPLICATION_ID, PAGE_BYTES, readVersion } from "./sqlite_schema.ts";
@@ -50,7 +51,7 @@ export async function backupSqlite(
     }
     if (error instanceof StoreError) throw error;
     if (isSqliteError(error)) throw toStoreError(error, `${source} (backup to ${target})`);
-    const said = error instanceof Error ? error.message : String(error);
+    const said = messageOf(error);
     const message =
       `the backup cannot be written: make its folder, give it space and make it writable (${said})`;
     throw unusable(target, message, { cause: error });
@@ -130,7 +131,7 @@ async function stat(path: string): Promise<Deno.FileInfo | undefined> {
     return await Deno.stat(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw unusable(path, error instanceof Error ? error.message : String(error), { cause: error });
+    throw unusable(path, messageOf(error), { cause: error });
   }
 }
 

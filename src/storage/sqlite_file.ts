@@ -1,6 +1,7 @@
 // What the main thread does about the SQLite file: looks at it before SQLite does, and keeps others out.
 
 import { dirname, resolve } from "node:path";
+import { messageOf } from "../core/message_of.ts";
 import { StoreError } from "../engine/ports/history_store.ts";
 import { foreignFile, newerFile } from "./sqlite_database.ts";
 import { APPLICATION_ID, MIGRATIONS } from "./sqlite_schema.ts";
@@ -133,7 +134,7 @@ function inUseAlready(file: string): StoreError {
 }
 
 function cannotOpen(file: string, error: unknown): StoreError {
-  const said = error instanceof Error ? error.message : String(error);
+  const said = messageOf(error);
   return unusable(
     file,
     `it cannot be opened: make the file and its folder readable and writable for the server's user (${said})`,
