@@ -221,8 +221,7 @@ export class Channel implements RoutedChannel {
     firstLine: number,
     node: string,
   ): PooledBuffer {
-    const { name: channel, prefix } = this;
-    return eventLines(lines, { channel, prefixLength: prefix.length, node, froms, firstLine });
+    return eventLines(this.name, this.prefix.length, { lines, node, froms, line: firstLine });
   }
 
   /**

@@ -68,17 +68,8 @@ export class EventLines {
 }
 
 /** {@link EventLines} of one stretch. */
-export function eventLines(
-  lines: Uint8Array,
-  { channel, prefixLength, node, froms, firstLine }: {
-    readonly channel: string;
-    readonly prefixLength: number;
-    readonly node: string;
-    readonly froms: Stretch["froms"];
-    readonly firstLine: number;
-  },
-): PooledBuffer {
-  const events = new EventLines(channel, prefixLength, lines.length);
-  events.add({ lines, node, froms, line: firstLine });
+export function eventLines(channel: string, prefixLength: number, stretch: Stretch): PooledBuffer {
+  const events = new EventLines(channel, prefixLength, stretch.lines.length);
+  events.add(stretch);
   return events.finish();
 }

@@ -15,13 +15,12 @@ interface Line {
 function made(channel: string, node: string, list: readonly Line[], froms: boolean): string {
   const ts = 1_700_000_000_123_456;
   const text = list.map(({ msg }, i) => `MESSAGE ${channel} ${ts + i} ${msg}\r\n`).join("");
-  const buffer = eventLines(encodeUtf8(text), {
-    channel,
-    prefixLength: encodeUtf8(`MESSAGE ${channel} `).length,
+  const buffer = eventLines(channel, encodeUtf8(`MESSAGE ${channel} `).length, {
+    lines: encodeUtf8(text),
     node,
     // Two lines before these belong to the same block.
     froms: froms ? [undefined, "other", ...list.map(({ from }) => from)] : null,
-    firstLine: froms ? 2 : 0,
+    line: froms ? 2 : 0,
   });
   const got = decodeUtf8(buffer.view);
   buffer.release();
