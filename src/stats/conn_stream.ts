@@ -7,13 +7,15 @@
 import { Buffer } from "node:buffer";
 import { Duplex } from "node:stream";
 import { nextTurn } from "../core/turn.ts";
-import type { Wire } from "./warm_up.ts";
 
 /** Less than most requests: node:http makes all that are in one read before the first can be answered. */
 const READ_BYTES = 1024;
 /** How long leaving may take, and with it what a client still sends is read, ms. */
 const LINGER_MS = 2000;
 const DISCARD_BYTES = 64 * 1024;
+
+/** What a connection is read and written by. */
+export type Wire = Pick<Deno.TcpConn, "read" | "write" | "close" | "closeWrite" | "setNoDelay">;
 
 /** Bytes from and to a client; destroying it closes the connection. */
 export class ConnStream extends Duplex {

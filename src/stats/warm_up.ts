@@ -2,13 +2,11 @@
 // served: better right after the start and in pieces than when somebody asks.
 
 import { nextTurn } from "../core/turn.ts";
+import type { Wire } from "./conn_stream.ts";
 
 /** Any door answers it, if only by 404. */
 const TARGET = "/healthz";
 const HEAD = `GET ${TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n`;
-
-/** What a connection is read and written by. */
-export type Wire = Pick<Deno.TcpConn, "read" | "write" | "close" | "closeWrite" | "setNoDelay">;
 
 /** The request as an app takes it. */
 export function firstRequest(): Request {
