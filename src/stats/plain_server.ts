@@ -1,13 +1,21 @@
 // The stats door on a runtime whose node:http takes no connection from outside (Deno 2.4): one request on
 // a connection, its body left unread, and closed behind the answer. Everything has a deadline here, too.
 
-import { METHODS, STATUS_CODES } from "node:http";
+import { STATUS_CODES } from "node:http";
 import { closeQuietly } from "../core/close_quietly.ts";
 import { LogRate } from "../core/log_rate.ts";
 import { getLogger } from "../core/logger.ts";
 import { spawn, type Task } from "../core/spawn.ts";
 import { writeAll } from "../core/write_all.ts";
 import { jsonError } from "./answers.ts";
+import {
+  LARGE_HEADERS,
+  NO_HOST,
+  NO_HTTP,
+  type Refusal,
+  refusal,
+  unknownMethod,
+} from "./refusals.ts";
 
 /** Deadlines and bounds, as those of the door on node:http; all are given. */
 export interface PlainLimits {
@@ -27,17 +35,11 @@ export interface PlainServerOptions {
 }
 
 /** What cannot be answered by the app, and what is said instead. */
-class Refusal extends Error {
-  constructor(readonly status: number, message: string) {
-    super(message);
+class Refused extends Error {
+  constructor(readonly refusal: Refusal) {
+    super(refusal.message);
   }
 }
-
-const CODES: Record<number, string> = {
-  405: "method-not-allowed",
-  431: "line-too-long",
-  501: "not-implemented",
-};
 
 const log = getLogger("stats");
 
@@ -162,10 +164,10 @@ class Visit {
       const response = await this.#within(answerTimeoutMs, async () => await app.fetch(request));
       return { method: request.method, response };
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      const { status, message } = error;
+      if (!(error instanceof Refused)) throw error;
+      const { status, code, message } = error.refusal;
       const headers: HeadersInit = status === 405 ? { Allow: "GET, HEAD, OPTIONS" } : {};
-      const response = jsonError(status, CODES[status] ?? "bad-argument", message, headers);
+      const response = jsonError(status, code, message, headers);
       return { method: "GET", response };
     }
   }
@@ -203,12 +205,12 @@ class Visit {
       for (const byte of buffer.subarray(0, count)) head += String.fromCharCode(byte);
       // Whoever speaks something else is told at once.
       if (!/^[A-Z]/.test(head) || (head.includes("\n") && !REQUEST_LINE.test(head))) {
-        throw new Refusal(400, "this is not an HTTP request");
+        throw new Refused(NO_HTTP);
       }
       const end = head.indexOf("\r\n\r\n", from);
       if (end !== -1) return head.slice(0, end);
       if (head.length > this.#limits.maxHeaderBytes) {
-        throw new Refusal(431, "the headers are too large");
+        throw new Refused(LARGE_HEADERS);
       }
     }
   }
@@ -257,32 +259,34 @@ const REQUEST_LINE = /^([A-Z]{1,20}) (\S+) HTTP\/1\.([01])\r\n/;
 // deno-lint-ignore no-control-regex
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*$/;
 
-/** The request that `head` makes, without its body; `signal` is its own. Throws a {@link Refusal}. */
+/** The request that `head` makes, without its body; `signal` is its own. Throws {@link Refused}. */
 function requestOf(head: string, signal: AbortSignal): Request {
-  const [, method, target, minor] = REQUEST_LINE.exec(`${head}\r\n`) ??
-    refuse("this is not an HTTP request");
+  const [, method, target, minor] = REQUEST_LINE.exec(`${head}\r\n`) ?? refuse(NO_HTTP);
   const headers = new Headers();
   for (const line of head.split("\r\n").slice(1)) {
-    const [, name, value] = FIELD.exec(line) ?? refuse("a header that cannot be understood");
+    const [, name, value] = FIELD.exec(line) ?? refuseRequest("a header that cannot be understood");
     headers.append(name, value);
   }
   // HTTP/1.0 need not name one, and load balancers that were told nothing else do not.
-  const named = headers.get("Host") ?? (minor === "0" ? "127.0.0.1" : null);
+  const named = headers.get("Host") ?? (minor === "0" ? NO_HOST : null);
   // RFC 3986, 3.2.3: a port may be empty.
   const host = named?.replace(/:$/, "") ?? null;
-  if (host === null || !/^[^\s,/@?#\\]+$/.test(host)) return refuse("one Host, please");
+  if (host === null || !/^[^\s,/@?#\\]+$/.test(host)) return refuseRequest("one Host, please");
   headers.set("Host", host);
   const length = headers.get("Content-Length");
   if (length !== null && (!/^\d+$/.test(length) || headers.has("Transfer-Encoding"))) {
-    return refuse("the length of the body is not clear");
+    return refuseRequest("the length of the body is not clear");
   }
-  if (!METHODS.includes(method)) refuse(`there is no method ${method} here; use GET`, 501);
+  const unknown = unknownMethod(method);
+  if (unknown !== null) refuse(unknown);
   // No Request can be made of them.
-  if (method === "CONNECT" || method === "TRACE") refuse(`${method} is not possible`, 405);
+  if (method === "CONNECT" || method === "TRACE") {
+    refuse(refusal(405, "method-not-allowed", `${method} is not possible`));
+  }
   // RFC 9110, 9.3.7: "OPTIONS *" is of the server as a whole.
   const path = method === "OPTIONS" && target === "*" ? "/" : target;
   if (!path.startsWith("/") && !/^http:\/\//i.test(path)) {
-    return refuse(`${method} of something that is no path`);
+    return refuseRequest(`${method} of something that is no path`);
   }
   try {
     return new Request(path.startsWith("/") ? `http://${host}${path}` : path, {
@@ -291,10 +295,14 @@ function requestOf(head: string, signal: AbortSignal): Request {
       signal,
     });
   } catch {
-    return refuse("an address that cannot be understood");
+    return refuseRequest("an address that cannot be understood");
   }
 }
 
-function refuse(message: string, status = 400): never {
-  throw new Refusal(status, message);
+function refuse(refusal: Refusal): never {
+  throw new Refused(refusal);
+}
+
+function refuseRequest(message: string): never {
+  return refuse(refusal(400, "bad-argument", message));
 }

@@ -21,16 +21,19 @@ export interface ParserError extends Error {
 export const NO_PROXY = refusal(405, "method-not-allowed", "this is no proxy; use GET");
 export const NO_EXPECTATION = refusal(417, "bad-argument", "only 100-continue can be expected");
 
+export const NO_HTTP = refusal(400, "bad-argument", "this is not an HTTP request");
+export const LARGE_HEADERS = refusal(431, "line-too-long", "the headers are too large");
+
 /** Stands for the host that HTTP/1.0 need not name. */
-const NO_HOST = "127.0.0.1";
+export const NO_HOST = "127.0.0.1";
 
 const BY_CODE: Record<string, Refusal> = {
   ERR_HTTP_REQUEST_TIMEOUT: refusal(408, "bad-argument", "the request did not arrive in time"),
-  HPE_HEADER_OVERFLOW: refusal(431, "line-too-long", "the headers are too large"),
+  HPE_HEADER_OVERFLOW: LARGE_HEADERS,
 };
-const NO_HTTP = refusal(400, "bad-argument", "this is not an HTTP request");
 
-function refusal(status: number, code: string, message: string): Refusal {
+/** A refusal, in one line. */
+export function refusal(status: number, code: string, message: string): Refusal {
   return { status, code, message };
 }
 
@@ -47,7 +50,12 @@ export function refusalOf(error: ParserError, isBody: boolean): Refusal {
   const line = text.slice(text.lastIndexOf("\n", bytesParsed) + 1);
   const [, method] = REQUEST_START.exec(line) ?? [];
   // It says the same of methods that it does not know as of everything else.
-  if (method === undefined || METHODS.includes(method)) return NO_HTTP;
+  return method === undefined ? NO_HTTP : unknownMethod(method) ?? NO_HTTP;
+}
+
+/** What is said to a method that nobody knows; null where it is known. */
+export function unknownMethod(method: string): Refusal | null {
+  if (METHODS.includes(method)) return null;
   return refusal(501, "not-implemented", `there is no method ${method} here; use GET`);
 }
 
